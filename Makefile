@@ -1,0 +1,48 @@
+# make solve   one PDE to machine precision, on all devices of this machine
+# make test    every check: style, types, import directions, tests
+# make table   the table of the README (hours; goes on where it stopped)
+# make clean   remove the environment and caches; runs/ stays
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+WORKERS ?= 2
+CONFIG  ?= configs/laplace2d.toml
+
+.PHONY: solve test table clean
+.DELETE_ON_ERROR:
+
+solve: $(VENV)/.run
+	$(BIN)/distgram solve $(CONFIG)
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -n $(WORKERS)
+
+table: $(VENV)/.run
+	$(BIN)/python tests/bench/table.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
+	find distgram launch tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment: the first of these interpreters that starts and is at least Python 3.11.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.11 python3 python3.12 python3.13 python; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "$$python -m venv $(VENV)"; exec $$python -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "distgram needs Python >= 3.11 with venv: install it, or run make PYTHON=/path/to/python" >&2; \
+	exit 1
+
+# Stamps: written when everything that pyproject.toml asks for is installed.
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ $(VENV)/.run
