@@ -1,0 +1,261 @@
+"""What is solved: a list of weighted residual terms, and what is known of the solution.
+
+A term asks for  D[u](x) = f(x)  on a region; its residual is  D[u](x) - f(x).  A problem
+carries its exact solution, or a reference table, so that every run can state an error that
+does not depend on its own residual.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from distgram.regions import Box, Region
+
+Field = Callable[[Float[Array, " d"]], Float[Array, " m"]]
+Operator = Callable[[Field], Field]
+
+
+class ProblemError(ValueError):
+    """A problem, or a request for one, that cannot be right: the message names what and why."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One equation of a problem:  D[u](x) = f(x)  for x in a region.
+
+    Args:
+        name: the term's name; `[points]` in a config refers to it.
+        operator: D, a function of a field that gives a field, (d,) -> (m,).
+        target: f, a field (d,) -> (m,) with as many components as D[u].
+        region: where the equation holds.
+        weight: factor of the term's mean square in the loss, dimensionless, > 0.
+    """
+
+    name: str
+    operator: Operator
+    target: Field
+    region: Region
+    weight: float = 1.0
+
+    def __post_init__(self):
+        if not (np.isfinite(self.weight) and self.weight > 0):
+            raise ProblemError(
+                f"Term {self.name!r}: weight={self.weight!r}: expected a finite number > 0."
+            )
+
+
+@dataclass(frozen=True)
+class HardConstraint:
+    """An output transform  u(x) = g(x) + l(x) n(x)  that satisfies some terms exactly.
+
+    Args:
+        lift: g, equal to the prescribed values where l vanishes, (d,) -> (m,).
+        distance: l, zero exactly on the constrained set and nowhere else, (d,) -> (m,) or (1,).
+        satisfies: names of the terms that hold for every n, which then need no points.
+
+    Source: Lagaris, Likas, Fotiadis, IEEE Trans. Neural Networks 9 (1998) 987.
+    """
+
+    lift: Field
+    distance: Field
+    satisfies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Trusted values of the solution: u at x, of shapes (n, m) and (n, d).
+
+    `grid` holds the axes when x is their tensor product in 'ij' order (for pictures), else ().
+    """
+
+    x: np.ndarray
+    u: np.ndarray
+    grid: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A partial differential equation with its conditions, and its known solution if there is one.
+
+    Args:
+        name: the registered name.
+        domain: the box that contains all regions, d inputs in the order of `inputs`.
+        terms: the equations; their weighted mean squares add up to the loss.
+        exact: the exact solution as a field, if known.
+        reference: a function that gives a reference table, where no closed form exists.
+        outputs: m, the number of components of u.
+        inputs: names of the coordinates, for figures.
+        constraint: the output transform used when a config asks for hard constraints.
+        periods: the period of the solution along each coordinate, None where it has none.
+    """
+
+    name: str
+    domain: Box
+    terms: tuple[Term, ...]
+    exact: Field | None = None
+    reference: Callable[[], Reference] | None = None
+    outputs: int = 1
+    inputs: tuple[str, ...] = ()
+    constraint: HardConstraint | None = None
+    periods: tuple[float | None, ...] | None = None
+
+    def __post_init__(self):
+        names = [t.name for t in self.terms]
+        if not names:
+            raise ProblemError(f"Problem {self.name!r}: expected at least one term.")
+        if len(set(names)) < len(names):
+            raise ProblemError(f"Problem {self.name!r}: term names {names} are not all different.")
+        for t in self.terms:
+            if t.region.dim != self.dim:
+                raise ProblemError(
+                    f"Problem {self.name!r}, term {t.name!r}: its region has dimension "
+                    f"{t.region.dim}, expected {self.dim}, the dimension of the domain."
+                )
+        if self.constraint is not None:
+            for name in self.constraint.satisfies:
+                if name not in names:
+                    raise ProblemError(
+                        f"Problem {self.name!r}: constraint.satisfies names {name!r}; "
+                        f"the terms are {names}."
+                    )
+        for key in ("inputs", "periods"):
+            value = getattr(self, key)
+            if value and len(value) != self.dim:
+                raise ProblemError(
+                    f"Problem {self.name!r}: {key}={value!r}: expected {self.dim} entries."
+                )
+
+    @property
+    def dim(self) -> int:
+        """d, the number of coordinates."""
+        return self.domain.dim
+
+    def known(self, per_axis: int = 101) -> Reference | None:
+        """The evaluation set: the reference table, or the exact solution sampled on the domain.
+
+        Up to two dimensions a grid of `per_axis` nodes an axis, beyond that 10 000 Sobol points
+        (scrambled, seed 0). None where no solution is known.
+        """
+        if self.reference is not None:
+            return self.reference()
+        if self.exact is None:
+            return None
+        grid = self.domain.axes(per_axis) if self.dim <= 2 else ()
+        if grid:
+            x = np.stack([g.ravel() for g in np.meshgrid(*grid, indexing="ij")], axis=-1)
+        else:
+            x = self.domain.sobol(10_000, seed=0)
+        u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x)))
+        return Reference(x, u.reshape(len(x), self.outputs), grid)
+
+
+_REGISTRY: dict[str, Callable[..., Problem]] = {}
+
+
+def register(name: str) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
+    """Decorator: make a function that builds a Problem known under `name`."""
+
+    def add(build: Callable[..., Problem]) -> Callable[..., Problem]:
+        _REGISTRY[name] = build
+        return build
+
+    return add
+
+
+def names() -> list[str]:
+    """The registered problems, sorted."""
+    import distgram.problems
+
+    for module in pkgutil.iter_modules(distgram.problems.__path__):
+        importlib.import_module(f"distgram.problems.{module.name}")
+    return sorted(_REGISTRY)
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """'Did you mean ...' for a misspelt name: the nearest choice, and all of them."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}The choices are {', '.join(sorted(choices))}."
+
+
+def get(name: str, parameters: Mapping[str, Any] | None = None) -> Problem:
+    """Build the registered problem `name` with its parameters.
+
+    Raises:
+        ProblemError: unknown name or parameter, with the nearest valid choice.
+    """
+    if name not in names():
+        raise ProblemError(f"problem.name = {name!r} is not known: {nearest(name, names())}")
+    return _build(_REGISTRY[name], f"problem {name!r}", parameters or {})
+
+
+def load_file(path: str | Path, parameters: Mapping[str, Any] | None = None) -> Problem:
+    """Build what a Python file defines as `problem`: a Problem, or a function that gives one.
+
+    Raises:
+        ProblemError: the file is missing, does not import, or defines no such name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ProblemError(f"problem.file = {str(path)!r}: no such file.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ProblemError(f"problem.file = {str(path)!r}: expected a Python file (.py).")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        where = getattr(error, "lineno", None) or _line_in(error, path)
+        raise ProblemError(
+            f"problem.file = {str(path)!r} does not import: "
+            f"{type(error).__name__}: {error} (line {where})."
+        ) from error
+    made = getattr(module, "problem", None)
+    if isinstance(made, Problem):
+        return made
+    if not callable(made):
+        defined = sorted(k for k in vars(module) if not k.startswith("_"))
+        raise ProblemError(
+            f"problem.file = {str(path)!r}: expected it to define `problem`, a Problem or a "
+            f"function that returns one; it defines {defined}."
+        )
+    problem = _build(made, f"problem file {str(path)!r}", parameters or {})
+    if not isinstance(problem, Problem):
+        raise ProblemError(
+            f"problem.file = {str(path)!r}: problem() returned {type(problem).__name__}, "
+            "expected a Problem."
+        )
+    return problem
+
+
+def _line_in(error: BaseException, path: Path) -> int | None:
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _build(build: Callable[..., Problem], what: str, parameters: Mapping[str, Any]) -> Problem:
+    known = list(inspect.signature(build).parameters)
+    for key in parameters:
+        if key not in known:
+            raise ProblemError(
+                f"{what}: unknown parameter {key!r}: "
+                + (nearest(key, known) if known else "it takes none.")
+            )
+    return build(**parameters)

@@ -1,0 +1,1 @@
+"""The problems that ship with distgram: one module a partial differential equation."""

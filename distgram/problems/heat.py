@@ -1,0 +1,60 @@
+"""The heat equation on a rod whose ends are kept cold."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from distgram.operators import Field, along_curve, value
+from distgram.problem import HardConstraint, Problem, Term, register
+from distgram.regions import Box, Faces, Initial
+
+DIFFUSIVITY = 0.25
+
+
+def _operator(u: Field) -> Field:
+    """u_t - D u_xx, as minus the second derivative along the curve (t - e^2/2, x + e sqrt(D))."""
+    curve = along_curve(u, (0.0, DIFFUSIVITY**0.5), (-1.0, 0.0))
+    return lambda x: -curve(x)[2]
+
+
+def _solution(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+    return jnp.exp(-DIFFUSIVITY * jnp.pi**2 * x[:1]) * jnp.sin(jnp.pi * x[1:])
+
+
+def _initial(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+    return jnp.sin(jnp.pi * x[1:])
+
+
+def _zero(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+    return jnp.zeros(1, x.dtype)
+
+
+def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+    return 4 * x[:1] * x[1:] * (1 - x[1:])
+
+
+@register("heat")
+def heat() -> Problem:
+    """The heat equation with D = 1/4.
+
+        u_t = D u_xx  on [0, 1]^2,     u(0, x) = sin(pi x),     u = 0 at x = 0 and x = 1
+        u = exp(-D pi^2 t) sin(pi x)
+
+    Source: ANaGRAM, arXiv 2412.10782.
+    """
+    box = Box((0.0, 0.0), (1.0, 1.0))
+    return Problem(
+        name="heat",
+        domain=box,
+        terms=(
+            Term("interior", _operator, _zero, box),
+            Term("initial", value, _initial, Initial(box)),
+            Term("boundary", value, _zero, Faces(box, ((1, 0), (1, 1)))),
+        ),
+        exact=_solution,
+        inputs=("t", "x"),
+        constraint=HardConstraint(
+            lift=_initial, distance=_distance, satisfies=("initial", "boundary")
+        ),
+    )

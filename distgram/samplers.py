@@ -1,0 +1,115 @@
+"""Points of the unit cube, which regions map onto themselves: the samplers, grids and a focus."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import qmc
+
+Key = int | Sequence[int] | np.random.SeedSequence
+
+SAMPLERS = ("uniform", "grid", "latin_hypercube", "sobol")
+
+
+class RegionError(ValueError):
+    """A region, or a number of points in one, that cannot be: the message names what and why."""
+
+
+def generator(key: Key) -> np.random.Generator:
+    """A random generator from a key, which is not changed: the same key gives the same numbers."""
+    if isinstance(
+        key, np.random.SeedSequence
+    ):  # the samplers spawn from it, which would advance it
+        key = np.random.SeedSequence(key.entropy, spawn_key=key.spawn_key, pool_size=key.pool_size)
+    return np.random.default_rng(key)
+
+
+def unit_points(n: int, dim: int, rng: np.random.Generator, sampler: str) -> np.ndarray:
+    """n points of the unit cube [0, 1]^dim by a sampler other than the grid, shape (n, dim).
+
+    Raises: RegionError for an unknown sampler.
+    Source: scrambled Sobol sequence and Latin hypercube of scipy.stats.qmc.
+    """
+    check_sampler(sampler)
+    if dim == 0:
+        return np.zeros((n, 0))
+    if sampler == "latin_hypercube":
+        return qmc.LatinHypercube(dim, rng=rng).random(n)
+    if sampler == "sobol":
+        # The first n of the next power of two: the same points, and the sequence stays balanced.
+        return qmc.Sobol(dim, rng=rng).random_base2((n - 1).bit_length())[:n]
+    return rng.random((n, dim))
+
+
+def check_sampler(sampler: str) -> None:
+    """Raise a RegionError that names the nearest choice, unless the sampler is a known one."""
+    if sampler not in SAMPLERS:
+        close = difflib.get_close_matches(str(sampler), SAMPLERS, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise RegionError(
+            f"sampler = {sampler!r} is not known: {hint}The choices are {', '.join(SAMPLERS)}."
+        )
+
+
+def checked_count(what: str, n: int) -> int:
+    """n, or a RegionError where it is not a whole number >= 1."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise RegionError(f"{what}: n={n!r} points: expected an integer >= 1.")
+    return int(n)
+
+
+def nodes_per_axis(what: str, n: int, dim: int, copies: int) -> int:
+    """k with copies * k^dim = n; a RegionError names the nearest n for which there is one."""
+    k = max(1, round((n / copies) ** (1 / dim))) if dim else 1
+    if copies * k**dim == n:
+        return k
+    near = sorted({copies * max(1, k + i) ** dim for i in (-1, 0, 1)}, key=lambda m: abs(m - n))
+    raise RegionError(
+        f"{what}: n={n} points on a grid: expected n = {copies} * k^{dim} with a whole k; "
+        f"the nearest are {' and '.join(map(str, sorted(near[:2])))}."
+    )
+
+
+def unit_grid(nodes: np.ndarray, dim: int) -> np.ndarray:
+    """The tensor grid of `nodes` in `dim` coordinates, 'ij' order, shape (nodes^dim, dim)."""
+    if dim == 0:
+        return np.zeros((1, 0))
+    return np.stack([g.ravel() for g in np.meshgrid(*[nodes] * dim, indexing="ij")], axis=-1)
+
+
+def focus(
+    unit: np.ndarray, edge: tuple[float, float], center: float, width: float, fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of [0, 1] mapped to an edge [a, b], and their density over the uniform one there.
+
+        p(s) = (1 - fraction) / (b - a) + fraction q(s),   q(s) ~ 1 / (1 + ((s - center)/width)^2)
+
+    with q a Cauchy density truncated to [a, b]. The map is the inverse of the distribution
+    function of p, by bisection to rounding: it is monotone, so points keep their low discrepancy.
+
+    Raises: RegionError for a width <= 0, a fraction outside [0, 1), a center that is not finite.
+    """
+    a, b = edge
+    if not (np.isfinite(width) and width > 0 and np.isfinite(center)):
+        raise RegionError(
+            f"focus: center={center}, width={width}: expected finite numbers, width > 0."
+        )
+    if not 0 <= fraction < 1:
+        raise RegionError(f"focus: fraction={fraction}: expected 0 <= fraction < 1.")
+    start = np.arctan((a - center) / width)
+    mass = np.arctan((b - center) / width) - start
+    if not mass > 1e-6:  # below it the difference of the two angles is mostly rounding
+        raise RegionError(
+            f"focus: center={center}, width={width}: expected a center nearer to [{a}, {b}]."
+        )
+    low, high = np.full(unit.shape, a), np.full(unit.shape, b)
+    for _ in range(60):  # 2^-60 of the edge is below its rounding
+        s = 0.5 * (low + high)
+        focused = (np.arctan((s - center) / width) - start) / mass
+        below = (1 - fraction) * (s - a) / (b - a) + fraction * focused < unit
+        low, high = np.where(below, s, low), np.where(below, high, s)
+    s = 0.5 * (low + high)
+    q = 1 / (width * mass * (1 + ((s - center) / width) ** 2))
+    return s, (1 - fraction) + fraction * (b - a) * q
