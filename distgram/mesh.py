@@ -1,0 +1,66 @@
+"""Devices: the one place that names a mesh axis.
+
+Points are sharded along one axis over all devices of all processes; parameters are replicated.
+One device is a mesh of one, not a special case.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+POINTS = "points"
+SHARDED = PartitionSpec(POINTS)
+REPLICATED = PartitionSpec()
+
+
+def make_mesh(devices: int | None = None) -> Mesh:
+    """A mesh over the first `devices` devices of the job; all of them by default.
+
+    Raises:
+        ValueError: fewer devices are there than were asked for.
+    """
+    there = jax.devices()
+    wanted = len(there) if devices is None else devices
+    if not 1 <= wanted <= len(there):
+        raise ValueError(
+            f"devices={wanted}: expected 1 to {len(there)}, the devices of this process "
+            f"({there[0].platform})."
+        )
+    return jax.make_mesh((wanted,), (POINTS,), axis_types=(AxisType.Auto,), devices=there[:wanted])
+
+
+def shard(mesh: Mesh, array: np.ndarray) -> Array:
+    """Lay an array out over the devices along its first axis, which their number must divide.
+
+    Every process passes the same whole array and keeps only its own rows.
+    """
+    sharding = NamedSharding(mesh, SHARDED)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def replicate(mesh: Mesh, tree):
+    """Put a copy of every array of a tree on every device."""
+    sharding = NamedSharding(mesh, REPLICATED)
+
+    def put(leaf):
+        if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
+            return jax.device_put(leaf, sharding)
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    return jax.tree.map(put, tree)
+
+
+def pad(x: np.ndarray, sqrt_weight: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat the last point with weight zero until the number of rows is a multiple.
+
+    A point of weight zero adds nothing to any sum, so no formula knows of the padding.
+    """
+    extra = -len(x) % multiple
+    return (
+        np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]),
+        np.concatenate([sqrt_weight, np.zeros(extra, sqrt_weight.dtype)]),
+    )

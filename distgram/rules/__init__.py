@@ -1,0 +1,56 @@
+"""Rules: from a spectrum and the losses along it to the next parameters.
+
+A rule never sees a Jacobian. It filters the spectrum into directions, asks for the mean square
+residual at trial parameters, and takes one step.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from distgram.spectrum import Spectrum
+
+LossesAt = Callable[[Float[Array, "t p"]], Float[Array, " t"]]
+
+
+class StepInfo(NamedTuple):
+    """What a step did.
+
+    loss: mean square residual after the step. rank: directions kept, -1 where it does not apply.
+    regularization: the cutoff on the singular values, or Tikhonov's λ; nan where neither applies.
+    step_size: factor of the direction, dimensionless. accepted: whether the parameters moved.
+    converged: whether the rule's own stopping criterion holds. r_cap, r_eps: AMStramGRAM's r∩ and
+    rε, -1 elsewhere.
+    """
+
+    loss: Float[Array, ""]
+    rank: Int[Array, ""]
+    regularization: Float[Array, ""]
+    step_size: Float[Array, ""]
+    accepted: Bool[Array, ""]
+    converged: Bool[Array, ""] = jnp.asarray(False)
+    r_cap: Int[Array, ""] = jnp.asarray(-1)
+    r_eps: Int[Array, ""] = jnp.asarray(-1)
+
+
+class RuleError(ValueError):
+    """A rule's setting outside its range: the message names it, its value and the range."""
+
+
+class Rule(abc.ABC):
+    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree."""
+
+    @abc.abstractmethod
+    def init(self, p: int) -> Any:
+        """The state before the first step, for p parameters."""
+
+    @abc.abstractmethod
+    def step(
+        self, spectrum: Spectrum, losses_at: LossesAt, theta: Float[Array, " p"], state: Any
+    ) -> tuple[Float[Array, " p"], Any, StepInfo]:
+        """Take one step: (theta, state) after it, and what it did."""

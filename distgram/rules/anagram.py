@@ -1,0 +1,59 @@
+"""ANaGRAM: the truncated pseudoinverse with a fixed cutoff, and a line search."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+
+from distgram.line_search import GridSearch, LineSearch
+from distgram.rules import Rule, RuleError, StepInfo
+from distgram.spectrum import hard_cutoff
+
+
+@dataclass(frozen=True)
+class ANaGRAM(Rule):
+    """θ - η φ̂†ᵅ r,  with  φ̂†ᵅ = Σ_{sᵢ >= α} vᵢ sᵢ⁻¹ v̂ᵢᵀ.
+
+    Exactly one of the two cutoffs is given.
+
+    Args:
+        cutoff: α, on the singular values of the weighted Jacobian, > 0.
+        relative_cutoff: α / s₁, in [0, 1).
+        line_search: chooses η.
+
+    Source: Schwencke, Furtlehner, ICLR 2025, arXiv 2412.10782.
+    """
+
+    cutoff: float | None = None
+    relative_cutoff: float | None = None
+    line_search: LineSearch = field(default_factory=GridSearch)
+
+    def __post_init__(self):
+        if (self.cutoff is None) == (self.relative_cutoff is None):
+            raise RuleError(
+                f"ANaGRAM(cutoff={self.cutoff}, relative_cutoff={self.relative_cutoff}): "
+                "expected exactly one of the two."
+            )
+        if self.cutoff is not None and not (math.isfinite(self.cutoff) and self.cutoff > 0):
+            raise RuleError(f"rule.cutoff = {self.cutoff!r}: expected a finite number > 0.")
+        if self.relative_cutoff is not None and not 0 <= self.relative_cutoff < 1:
+            raise RuleError(
+                f"rule.relative_cutoff = {self.relative_cutoff!r}: expected 0 <= cutoff < 1."
+            )
+
+    def init(self, p):
+        return ()
+
+    def step(self, spectrum, losses_at, theta, state):
+        if self.cutoff is not None:
+            alpha = jnp.asarray(self.cutoff, theta.dtype)
+        else:
+            alpha = self.relative_cutoff * spectrum.s[0]
+        rank = jnp.sum(spectrum.s >= alpha)
+        direction = spectrum.direction(hard_cutoff(spectrum, rank))
+        loss = losses_at(theta[None])[0]
+        eta, loss = self.line_search(losses_at, theta, direction, loss)
+        info = StepInfo(loss, rank, alpha, eta, eta > 0)
+        return theta - eta * direction, state, info
