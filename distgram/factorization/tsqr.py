@@ -52,6 +52,13 @@ class TSQR(Factorization):
     def __call__(
         self, residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
     ) -> Spectrum:
+        return spectrum_of_triangle(self.reduce(residual, theta, points))
+
+    def reduce(
+        self, residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
+    ) -> Float[Array, "q q"]:
+        """R of the QR of all rows [φ̂ | r], q = p + 1, replicated."""
+
         @partial(
             jax.shard_map,
             mesh=residual.mesh,
@@ -72,4 +79,4 @@ class TSQR(Factorization):
             gathered = lax.all_gather(r, POINTS)
             return triangle(gathered.reshape(-1, r.shape[-1]))
 
-        return spectrum_of_triangle(fold(theta, points))
+        return fold(theta, points)

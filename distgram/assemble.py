@@ -1,0 +1,262 @@
+"""From a checked configuration to the objects of the loop, with every check before computing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from distgram.baselines import Baseline
+from distgram.baselines.adam import Adam
+from distgram.baselines.engd import ENGD
+from distgram.baselines.lbfgs import LBFGS
+from distgram.baselines.ssbroyden import SSBroyden
+from distgram.config import Config
+from distgram.factorization.tsqr import TSQR
+from distgram.line_search import Backtracking, GridSearch, LineSearch
+from distgram.models import MLP, Features, FlatModel, flatten
+from distgram.problem import Problem, ProblemError, Term, get, load_file, nearest
+from distgram.regions import Box, RegionError, Sites
+from distgram.residual import Points, Residual, make_points
+from distgram.rules import Rule
+from distgram.rules.adaptive_ratio import AdaptiveRatio
+from distgram.rules.amstramgram import AMStramGRAM
+from distgram.rules.anagram import ANaGRAM
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The objects of one run: the problem, the terms left to the loss, the model, the method."""
+
+    config: Config
+    problem: Problem
+    model: FlatModel
+    residual: Residual
+    factorization: TSQR
+    method: Rule | Baseline
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms that are left to the loss."""
+        return self.residual.terms
+
+    @property
+    def size(self) -> int:
+        """S, the number of collocation points of all terms (equations a point not counted)."""
+        return sum(self.config.points[t.name].count for t in self.terms)
+
+
+def build_problem(config: Config) -> Problem:
+    """The problem a config names."""
+    c = config.problem
+    try:
+        return get(c.name, c.parameters) if c.name else load_file(str(c.file), c.parameters)
+    except (ProblemError, RegionError):
+        raise
+    except Exception as error:  # the user's function, or a parameter of the wrong type
+        raise ProblemError(
+            f"problem {c.name or c.file!r} cannot be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+def build_model(config: Config, problem: Problem) -> FlatModel:
+    """The network a config describes, initialised from the run's seed."""
+    c = config.model
+    if c.hard_constraint and problem.constraint is None:
+        raise ProblemError(
+            f"model.hard_constraint = true: problem {problem.name!r} defines no constraint; "
+            "leave it out, or give the problem a HardConstraint."
+        )
+    features = Features(
+        c.features,
+        problem.domain.lower,
+        problem.domain.upper,
+        problem.periods or (None,) * problem.dim,
+        c.modes,
+        c.feature_scale,
+    )
+    network = MLP(
+        features,
+        c.hidden,
+        problem.outputs,
+        key=jax.random.key(config.run.seed),
+        activation=c.activation,
+        initialization=c.initialization,
+        gain=c.gain,
+        activation_scale=c.activation_scale,
+    )
+    return flatten(network, problem.constraint if c.hard_constraint else None)
+
+
+def build_method(config: Config) -> Rule | Baseline:
+    """The rule or baseline a config names."""
+    c = config.rule
+    fields = c.model_dump(exclude={"name", "line_search"})
+    search = getattr(c, "line_search", None)
+    if search is not None:
+        fields["line_search"] = _line_search(search)
+    makers = {
+        "adaptive_ratio": AdaptiveRatio,
+        "anagram": ANaGRAM,
+        "amstramgram": AMStramGRAM,
+        "engd": ENGD,
+        "adam": Adam,
+        "lbfgs": LBFGS,
+        "ssbroyden": SSBroyden,
+    }
+    return makers[c.name](**fields)
+
+
+def _line_search(c) -> LineSearch:
+    fields = c.model_dump(exclude={"name"})
+    return GridSearch(**fields) if c.name == "grid" else Backtracking(**fields)
+
+
+def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
+    """The terms that need points; `[points]` must name exactly these."""
+    hard = (
+        problem.constraint.satisfies if config.model.hard_constraint and problem.constraint else ()
+    )
+    terms = tuple(t for t in problem.terms if t.name not in hard)
+    names = [t.name for t in terms]
+    for name in config.points:
+        if name in hard:
+            raise ProblemError(
+                f"points.{name}: the hard constraint satisfies this term exactly; leave it out."
+            )
+        if name not in names:
+            raise ProblemError(f"points.{name}: no such term: {nearest(name, names)}")
+    for name in names:
+        if name not in config.points:
+            raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
+    if not terms:
+        raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
+    return terms
+
+
+def assemble(config: Config, mesh: Mesh) -> Assembled:
+    """Build everything and check it on abstract values and at a few points, before any solving.
+
+    Raises:
+        ProblemError, ModelError, RegionError, RuleError: what is wrong, and what was expected.
+    """
+    problem = build_problem(config)
+    terms = open_terms(config, problem)
+    model = build_model(config, problem)
+    residual = Residual(terms, model, mesh, config.memory.chunk)
+    rows = sum(config.points[t.name].count * check_term(problem, model, t) for t in terms)
+    check_exact(problem)
+    wanted = config.memory.row_block or max(8 * (model.p + 1), 4096)
+    blocks = max(1, math.ceil(rows / mesh.size / wanted))
+    return Assembled(config, problem, model, residual, TSQR(blocks), build_method(config))
+
+
+def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
+    """Check shapes and finiteness of one term; its number of equations m_t."""
+    where = f"problem {problem.name!r}, term {term.name!r}"
+    x = jnp.asarray(problem.domain.lower, jnp.float64)
+    try:
+        left = jax.eval_shape(lambda x: term.operator(model.field(model.theta0))(x), x)
+        right = jax.eval_shape(term.target, x)
+    except Exception as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
+    if left.ndim != 1 or left.shape != right.shape:
+        raise ProblemError(
+            f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
+            "expected one shape (m,) for both, one entry an equation."
+        )
+    sample = term.region.sample(fixed_count(term) or 64, 0, "uniform")
+    check_target(problem, term, sample)
+    return left.shape[0]
+
+
+def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:
+    """Check that the target of a term is finite at points (n, d)."""
+    finite = np.isfinite(np.asarray(jax.vmap(term.target)(jnp.asarray(x)))).all(axis=1)
+    if not finite.all():
+        raise ProblemError(
+            f"problem {problem.name!r}, term {term.name!r}: the target is not finite at "
+            f"x = {x[np.argmin(finite)].tolist()}."
+        )
+
+
+def check_exact(problem: Problem) -> None:
+    """Check the shape of the exact solution, where there is one."""
+    if problem.exact is not None:
+        x = jnp.asarray(problem.domain.lower, jnp.float64)
+        shape = jax.eval_shape(problem.exact, x).shape
+        if shape != (problem.outputs,):
+            raise ProblemError(
+                f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
+                f"({problem.outputs},), one entry a component of u."
+            )
+
+
+def fixed_count(term: Term) -> int | None:
+    """The number of points of a term whose region is a fixed set of sites; None elsewhere."""
+    return len(term.region.x) if isinstance(term.region, Sites) else None
+
+
+def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
+    """The collocation points of every term and their sampling density, from the run's seed.
+
+    Raises:
+        RegionError: a count that the sampler cannot give. ProblemError: a target that is not
+        finite at a point.
+    """
+    drawn = []
+    for i, term in enumerate(run.terms):
+        c = run.config.points[term.name]
+        key = [run.config.run.seed, i]
+        if c.focus is None:
+            with _named(f"points.{term.name}"):
+                x, density = term.region.sample(c.count, key, c.sampler), None
+        else:
+            if not isinstance(term.region, Box):
+                raise ProblemError(
+                    f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "
+                    "expected a Box."
+                )
+            f = c.focus
+            with _named(f"points.{term.name}"):
+                x, density = term.region.sample_focused(
+                    c.count, key, c.sampler, f.axis, f.center, f.width, f.fraction
+                )
+        check_target(run.problem, term, x)
+        drawn.append((x, density))
+    return tuple(drawn)
+
+
+def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
+    """Weight, pad and shard drawn points."""
+    return tuple(
+        make_points(run.residual.mesh, term, x, density, run.factorization.blocks)
+        for term, (x, density) in zip(run.terms, drawn, strict=True)
+    )
+
+
+def held_out_points(run: Assembled) -> tuple[Points, ...]:
+    """Fresh uniform points of every term, never trained on; a fixed region gives its own again."""
+    drawn = []
+    for i, term in enumerate(run.terms):
+        count = fixed_count(term) or run.config.run.held_out
+        with _named(f"run.held_out = {count}, term {term.name!r}"):
+            x = term.region.sample(count, [run.config.run.seed, i, 1], "uniform")
+        drawn.append((x, None))
+    return place_points(run, drawn)
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Put the key of the config before what a region says."""
+    try:
+        yield
+    except RegionError as error:
+        raise RegionError(f"{where}: {error}") from error

@@ -1,0 +1,195 @@
+"""Checkpoints of a run by Orbax: all that a resume needs; nothing else decides where it resumes.
+
+Each checkpoint is sealed with the sizes and hashes of its files once it is written. One whose
+seal is missing or does not match is torn, and is passed over without being opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+log = logging.getLogger("distgram")
+
+SEAL = "seal.json"
+OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured
+
+
+class CheckpointError(RuntimeError):
+    """A state that could not be saved or restored: the message names the folder and the remedy."""
+
+
+class Checkpoints:
+    """The checkpoints of one run folder: the last `keep` steps, each whole or absent.
+
+    Args:
+        folder: absolute path, shared by all processes of the job.
+    """
+
+    def __init__(self, folder: Path, keep: int = 3):
+        self.folder = folder
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.LatestN(keep),
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
+        )
+        try:
+            self._manager = ocp.CheckpointManager(folder, options=options)
+        except OSError as error:
+            raise CheckpointError(f"{folder} cannot be opened: {_short(error)}") from error
+
+    def steps(self) -> list[int]:
+        """The saved steps, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
+        """Save the arrays of `state` and the JSON values of `meta` as step `step`.
+
+        Raises:
+            CheckpointError: the storage refused it (full, gone, read-only).
+        """
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        try:
+            # told before writing: Orbax fails on a full disk in a dozen ways, none of them clear
+            need = OVERHEAD + sum(x.nbytes for x in jax.tree.leaves(state))
+            free = shutil.disk_usage(self.folder).free
+            if free < need:
+                raise OSError(f"no space left on device: {need} bytes needed, {free} free")
+            saved = self._manager.save(step, args=args)
+            self._manager.wait_until_finished()
+            if saved and jax.process_index() == 0:
+                _seal(self.folder / str(step))
+        except Exception as error:
+            for torn in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(torn, ignore_errors=True)
+            last = max((s for s in self.steps() if is_whole(self.folder / str(s))), default=None)
+            there = "" if last is None else f", then `distgram resume` goes on from step {last}"
+            raise CheckpointError(
+                f"the checkpoint of step {step} could not be written to {self.folder} "
+                f"({_short(error)}): make room or mend the storage{there}."
+            ) from error
+        if not saved and step not in self.steps():
+            raise CheckpointError(f"checkpoint of step {step} was refused by {self.folder}.")
+
+    def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]]:
+        """The newest whole checkpoint, laid out as `like` is: (step, state, meta).
+
+        A checkpoint that cannot be read is passed over, with a warning that names it.
+
+        Raises:
+            CheckpointError: there is none, or none can be read.
+        """
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+        )
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+        )
+        broken = []
+        for step in reversed(self.steps()):
+            try:
+                if not is_whole(self.folder / str(step)):
+                    raise ValueError("its files are not those that were written")
+                restored = self._manager.restore(step, args=args)
+            except Exception as error:  # torn files raise anything from ValueError to OSError
+                log.warning(
+                    "the checkpoint of step %d cannot be read and is passed over: %s.",
+                    step,
+                    _short(error),
+                )
+                broken.append(step)
+                continue
+            for later in broken:
+                self._manager.delete(later)
+            return step, restored["state"], restored["meta"]
+        raise _none(self.folder, broken)
+
+    def close(self) -> None:
+        """Wait for what is being written, and let go of the folder."""
+        self._manager.close()
+
+
+def newest(folder: Path) -> Path:
+    """The newest whole checkpoint of a folder of checkpoints.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    saved = _newest_first(folder)
+    for checkpoint in saved:
+        if is_whole(checkpoint):
+            return checkpoint
+    raise _none(folder, sorted(int(p.name) for p in saved))
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The newest meta of a folder of checkpoints, even where the arrays beside it are torn.
+
+    Raises:
+        CheckpointError: there is no whole checkpoint.
+    """
+    last = newest(folder)
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        for checkpoint in _newest_first(folder):
+            try:
+                return reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
+            except (OSError, ValueError):
+                continue
+    raise _none(folder, [int(last.name)])
+
+
+def read_theta(checkpoint: Path) -> np.ndarray:
+    """The parameters θ (p,) of one checkpoint, whatever devices it was written by."""
+    as_numpy = {"theta": ocp.RestoreArgs(restore_type=np.ndarray)}
+    args = ocp.args.PyTreeRestore(item={"theta": 0}, restore_args=as_numpy, partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        return reader.restore(checkpoint / "state", args=args)["theta"]
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the files of a checkpoint are those that its seal names."""
+    try:
+        return json.loads((checkpoint / SEAL).read_text()) == _hashes(checkpoint)
+    except (OSError, ValueError):
+        return False
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted((p for p in there if p.name.isdigit()), key=lambda p: -int(p.name))
+
+
+def _seal(checkpoint: Path) -> None:
+    partial = checkpoint / (SEAL + ".tmp")
+    partial.write_text(json.dumps(_hashes(checkpoint)))
+    partial.replace(checkpoint / SEAL)
+
+
+def _hashes(checkpoint: Path) -> dict[str, str]:
+    files = (p for p in checkpoint.rglob("*") if p.is_file() and not p.name.startswith(SEAL))
+    return {str(p.relative_to(checkpoint)): _hash(p) for p in files}
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _none(folder: Path, broken: list[int]) -> CheckpointError:
+    what = f"; those of steps {broken} cannot be read" if broken else ""
+    return CheckpointError(f"{folder}: no whole checkpoint to go on from{what}.")
+
+
+def _short(error: BaseException) -> str:
+    """The first line of an error, at most 200 characters, without a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".")

@@ -1,0 +1,75 @@
+"""What a person wants to know of a solution while it is being found: residuals and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from distgram.assemble import Assembled, held_out_points
+from distgram.residual import Points
+
+
+class Measure:
+    """Residuals by term on the training and on held-out points, and the error of the solution.
+
+    Errors are the rms of u - u* over the problem's evaluation set, absolute and relative to the
+    rms of u*; None where no solution is known.
+    """
+
+    def __init__(self, run: Assembled):
+        self._run = run
+        self._names = [t.name for t in run.terms]
+        self._held_out = held_out_points(run)
+        self._known = run.problem.known()
+        known = self._known
+        x = known.x if known is not None else run.problem.domain.sobol(10_000, seed=0)
+        self._x = np.asarray(x, np.float64)
+
+        def measure(theta, points, held_out, x):
+            residual = run.residual
+            return (
+                residual.term_losses(theta, points),
+                residual.term_losses(theta, held_out),
+                residual.map(run.model.field(theta), x),
+            )
+
+        self._measure: Any = jax.jit(measure)
+
+    def compile(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> None:
+        """Compile before the clock starts."""
+        args = (theta, points, self._held_out, jnp.asarray(self._x))
+        self._measure = self._measure.lower(*args).compile()
+
+    def __call__(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Any]:
+        """One row: mean square residuals, total and by term, held-out beside training, errors."""
+        train, held, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
+        train, held = np.asarray(train), np.asarray(held)
+        l2 = relative = None
+        if self._known is not None:
+            error = np.asarray(u) - self._known.u
+            with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
+                l2 = float(np.sqrt(np.mean(error**2)))
+            relative = l2 / float(np.sqrt(np.mean(self._known.u**2)))
+        return {
+            "mean_square_residual": float(train.sum()),
+            "terms": dict(zip(self._names, train.tolist(), strict=True)),
+            "heldout_residual": float(held.sum()),
+            "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
+            "l2_error": l2,
+            "relative_l2_error": relative,
+        }
+
+    def solution(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Array]:
+        """The solution on the evaluation set, as `solution.npz` holds it."""
+        *_, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
+        problem = self._run.problem
+        names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
+        out = {"x": self._x, "u": np.asarray(u), "names": np.asarray(names)}
+        if self._known is not None:
+            out["reference"] = self._known.u
+            out |= {f"axis_{i}": axis for i, axis in enumerate(self._known.grid)}
+        return out

@@ -1,0 +1,187 @@
+"""Writing a run folder: configuration, environment, metrics, spectra, solution, result."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tomli_w
+
+from distgram.rules import StepInfo
+from distgram.step import Seen
+
+PACKAGES = (
+    "distgram",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "folx",
+)
+
+
+class RunDirError(ValueError):
+    """A run folder that cannot be used as asked: the message names it and the remedy."""
+
+
+def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
+    """Make the folder of a new run and write its configuration.
+
+    Raises:
+        RunDirError: it holds something already and `force` is not given.
+    """
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        if not force:
+            raise RunDirError(
+                f"{run_dir}: holds another run or other files; nothing was written. "
+                f"Choose another --out, go on with `distgram resume {run_dir}`, or give --force."
+            )
+        if not (run_dir / "config.toml").is_file():
+            raise RunDirError(f"{run_dir}: --force replaces a run folder only, and this is none.")
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _write_text(run_dir / "config.toml", tomli_w.dumps(config))
+
+
+class Recorder:
+    """Appends what a run measures to its folder. A resumed run first drops what came after the
+    step it goes on from, so that nothing is lost and nothing stands twice. Only the first process
+    writes.
+
+    Args:
+        step: the step the run starts or goes on from.
+    """
+
+    def __init__(self, run_dir: Path, step: int):
+        self._dir, self._writes = run_dir, jax.process_index() == 0
+        self._spectra: list[dict[str, np.ndarray]] = []
+        if not self._writes:
+            return
+        (run_dir / "result.json").unlink(missing_ok=True)  # it is that of an earlier end
+        environment = json.dumps(_environment(), indent=1)
+        _write_text(run_dir / "environment.json", environment)
+        kept = [row for row in _rows(run_dir / "metrics.jsonl") if row["step"] <= step]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        _write_text(run_dir / "metrics.jsonl", text)
+        if step > 0 and (run_dir / "spectra.npz").is_file():
+            with np.load(run_dir / "spectra.npz") as file:
+                old = dict(file)
+            for i in np.flatnonzero(old["step"] <= step):
+                self._spectra.append({name: old[name][i] for name in old})
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        """Append one row to metrics.jsonl."""
+        if self._writes:
+            with open(self._dir / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(_finite(row)) + "\n")
+
+    def spectrum(self, step: int, seen: Seen, info: StepInfo, cutoff: float) -> None:
+        """Keep the singular values and RCE that led to `step`, for spectra.npz."""
+        if seen.singular_values.size:
+            self._spectra.append(
+                {
+                    "step": np.asarray(step),
+                    "singular_values": np.asarray(seen.singular_values),
+                    "rce": np.asarray(seen.rce),
+                    "rank": np.asarray(info.rank),
+                    "cutoff": np.asarray(cutoff),
+                    "r_cap": np.asarray(info.r_cap),
+                    "r_eps": np.asarray(info.r_eps),
+                }
+            )
+
+    def flush(self) -> None:
+        """Write spectra.npz, whole or not at all."""
+        if self._writes and self._spectra:
+            names = self._spectra[0]
+            stacked = {name: np.stack([s[name] for s in self._spectra]) for name in names}
+            _write_npz(self._dir / "spectra.npz", stacked)
+
+    def finish(
+        self, result: dict[str, Any], solution: dict[str, Any], points: dict[str, np.ndarray]
+    ) -> None:
+        """Write solution.npz and result.json: the run has ended."""
+        self.flush()
+        if self._writes:
+            arrays = solution | {f"points_{name}": x for name, x in points.items()}
+            _write_npz(self._dir / "solution.npz", arrays)
+            text = json.dumps(_finite(result), indent=1)
+            _write_text(self._dir / "result.json", text + "\n")
+
+    def config(self, config: dict[str, Any]) -> None:
+        """Bring config.toml up to a resume that changed a budget, once a checkpoint holds it."""
+        text, path = tomli_w.dumps(config), self._dir / "config.toml"
+        if self._writes and path.read_text(encoding="utf-8") != text:
+            _write_text(path, text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a full disk leaves the old one."""
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    partial = path.with_suffix(".tmp.npz")
+    np.savez_compressed(partial, **arrays)
+    partial.replace(path)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # the last line of a killed run
+            break
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _environment() -> dict[str, Any]:
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    def commit() -> str | None:
+        here = Path(__file__).resolve().parent
+        try:
+            out = subprocess.run(
+                ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return out.stdout.strip() or None if out.returncode == 0 else None
+
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: installed(name) for name in PACKAGES},
+        "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in devices],
+        "processes": jax.process_count(),
+        "commit": commit(),
+    }

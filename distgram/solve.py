@@ -1,0 +1,259 @@
+"""The loop: one jitted step after another, until a named reason ends it. Read it top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from distgram.assemble import Assembled, assemble, draw_points, place_points
+from distgram.checkpoint import Checkpoints
+from distgram.config import Config, RunConfig, dump
+from distgram.measure import Measure
+from distgram.mesh import replicate
+from distgram.precision import set_precision
+from distgram.recording import Recorder
+from distgram.residual import Points
+from distgram.rules import StepInfo
+from distgram.signals import caught_signals
+from distgram.step import Seen, initial_state, make_step
+
+SUCCESS = ("target", "precision floor", "step budget", "time budget")
+
+# A loss this close to what rounding the parameters makes is at the floor: the residual itself
+# rounds at each of its operations, which is measured at 10 to 100 times that in mean square.
+FLOOR_FACTOR = 1e3
+
+
+class RunState(NamedTuple):
+    """All that a resume needs: parameters, the method's state, key, points, step, and the watch
+    for a stall: the loss last seen to fall, and when."""
+
+    theta: Float[Array, " p"]
+    method_state: Any
+    key: Array
+    points: tuple[Points, ...]
+    step: Int[Array, ""]
+    watched_loss: Float[Array, ""]
+    watched_step: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference."""
+
+    problem: str
+    rule: str
+    P: int
+    S: int
+    devices: int
+    steps: int
+    seconds: float
+    compile_seconds: float
+    mean_square_residual: float
+    heldout_residual: float
+    l2_error: float | None
+    relative_l2_error: float | None
+    reason: str
+    run_dir: str
+    signal: int | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the run did what it was asked to."""
+        return self.reason in SUCCESS
+
+    def values(self) -> dict[str, Any]:
+        """What result.json holds: everything but the number of the signal."""
+        return {key: value for key, value in asdict(self).items() if key != "signal"}
+
+
+def solve(
+    config: Config,
+    mesh: Mesh,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    watch: Callable[[dict[str, Any]], None] = lambda row: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Solve the problem of a config on a mesh, leaving everything in the run folder.
+
+    Args:
+        run_dir: an absolute path: the folder of this run, made by `recording.start`.
+        resume: go on from the newest whole checkpoint in run_dir.
+        watch: called with each row of metrics. say: called with a line worth reading.
+
+    Raises:
+        the errors of `assemble`, before any computing; CheckpointError where storage fails.
+    """
+    say(set_precision())
+    run = assemble(config, mesh)
+    limits = config.run
+    state = _start(run)
+    checkpoints = Checkpoints(run_dir / "checkpoints")
+    seconds, saved = 0.0, -1
+    if resume:
+        saved, restored, meta = checkpoints.restore(state._asdict())
+        state, seconds = RunState(**restored), meta["seconds"]
+        say(f"resumed at step {saved} after {seconds:.1f} s of solving")
+    say(
+        f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
+        f"{mesh.size} device(s), {run.factorization.blocks} row block(s) a device"
+    )
+    measure = Measure(run)
+    recorder = Recorder(run_dir, int(state.step))
+    about = {"config": dump(config), "devices": mesh.size}
+    info: StepInfo | None = None
+    seen: Seen | None = None
+    row: dict[str, Any] = {}
+    reason: str | None = None
+
+    with caught_signals() as caught:
+        began = time.perf_counter()
+        args = (state.theta, state.method_state, state.points)
+        step = jax.jit(make_step(run)).lower(*args).compile()
+        measure.compile(state.theta, state.points)
+        compile_seconds = time.perf_counter() - began
+        began = time.perf_counter() - seconds
+        while True:
+            seconds = time.perf_counter() - began
+            at = int(state.step)
+            reason = _reason(state, info, seen, limits, seconds, caught)
+            if reason or at % limits.log_every == 0 or at == 1:
+                row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
+                row |= _of_step(info, config.rule.name)
+                reason = reason or _target(row, limits)
+                if at > saved or not resume:
+                    recorder.metrics(row)
+                watch(row)
+            if seen is not None and info is not None:
+                if reason or at == 1 or at % limits.spectra_every == 0:
+                    recorder.spectrum(at, seen, info, _cutoff(info, config.rule.name))
+            if (reason or at % limits.checkpoint_every == 0) and at > saved:
+                if reason != "non-finite":
+                    recorder.flush()
+                    checkpoints.save(at, state._asdict(), about | {"seconds": seconds})
+                    recorder.config(about["config"])
+                    saved = at
+            if reason:
+                break
+            theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
+            info = took
+            state = _after(state, theta, method_state, float(took.loss), limits)
+
+    result = Result(
+        problem=run.problem.name,
+        rule=config.rule.name,
+        P=run.model.p,
+        S=run.size,
+        devices=mesh.size,
+        steps=int(state.step),
+        seconds=seconds,
+        compile_seconds=compile_seconds,
+        mean_square_residual=row["mean_square_residual"],
+        heldout_residual=row["heldout_residual"],
+        l2_error=row["l2_error"],
+        relative_l2_error=row["relative_l2_error"],
+        reason=reason,
+        run_dir=str(run_dir),
+        signal=caught[0] if reason == "signal" else None,
+    )
+    points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
+    recorder.finish(result.values(), measure.solution(state.theta, state.points), points)
+    checkpoints.close()
+    return result
+
+
+def _start(run: Assembled) -> RunState:
+    """The state before the first step, laid out on the mesh."""
+    points = place_points(run, draw_points(run))
+    mesh = run.residual.mesh
+    theta = replicate(mesh, run.model.theta0)
+    return RunState(
+        theta=theta,
+        method_state=replicate(mesh, initial_state(run, theta, points)),
+        key=replicate(mesh, jax.random.key_data(jax.random.key(run.config.run.seed))),
+        points=points,
+        step=replicate(mesh, np.asarray(0)),
+        watched_loss=replicate(mesh, np.asarray(np.inf)),
+        watched_step=replicate(mesh, np.asarray(0)),
+    )
+
+
+def _after(
+    state: RunState, theta: Array, method_state: Any, loss: float, limits: RunConfig
+) -> RunState:
+    """The state after a step; the watch moves when the loss has fallen by `min_decrease`."""
+    mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
+    step = replicate(mesh, np.asarray(int(state.step) + 1))
+    fell = loss < (1.0 - limits.min_decrease) * float(state.watched_loss)
+    return state._replace(
+        theta=theta,
+        method_state=method_state,
+        step=step,
+        watched_loss=replicate(mesh, np.asarray(loss)) if fell else state.watched_loss,
+        watched_step=step if fell else state.watched_step,
+    )
+
+
+def _reason(
+    state: RunState,
+    info: StepInfo | None,
+    seen: Seen | None,
+    limits: RunConfig,
+    seconds: float,
+    caught: list[int],
+) -> str | None:
+    """Why the run ends here, or None: it goes on. Every process comes to the same answer."""
+    if info is not None and seen is not None:
+        loss = float(info.loss)
+        if not math.isfinite(loss) or not bool(jnp.all(jnp.isfinite(seen.singular_values))):
+            return "non-finite"
+        if bool(info.converged) or (limits.target_residual and loss <= limits.target_residual):
+            return "target"
+        if int(state.step) - int(state.watched_step) >= limits.patience:
+            at_floor = loss <= FLOOR_FACTOR * float(seen.rounding) ** 2
+            return "precision floor" if at_floor else "stalled"
+    if caught:
+        return "signal"
+    if int(state.step) >= limits.steps:
+        return "step budget"
+    if limits.time_budget_s is not None and seconds >= limits.time_budget_s:
+        return "time budget"
+    return None
+
+
+def _target(row: dict[str, Any], limits: RunConfig) -> str | None:
+    """'target' once the L2 error is what was asked for."""
+    if not math.isfinite(row["mean_square_residual"]):
+        return "non-finite"
+    wanted, error = limits.target_l2, row["l2_error"]
+    return "target" if wanted is not None and error is not None and error <= wanted else None
+
+
+def _of_step(info: StepInfo | None, rule: str) -> dict[str, Any]:
+    """The part of a metrics row that says what the last step did."""
+    if info is None:
+        return {"rank": None, "regularization": None, "step_size": None, "accepted": None}
+    return {
+        "rank": int(info.rank) if int(info.rank) >= 0 else None,
+        "regularization": float(info.regularization),
+        "step_size": float(info.step_size),
+        "accepted": bool(info.accepted),
+    }
+
+
+def _cutoff(info: StepInfo, rule: str) -> float:
+    """The cutoff on the singular values; for Tikhonov's λ, where its factor is 1/2: √λ."""
+    value = float(info.regularization)
+    return math.sqrt(value) if rule == "adaptive_ratio" else value

@@ -1,0 +1,81 @@
+"""One step of a method, as one function to be jitted: the only place where rules meet residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from distgram.assemble import Assembled
+from distgram.baselines import Baseline
+from distgram.residual import Points, Residual
+from distgram.rules import Rule, StepInfo
+
+
+class Seen(NamedTuple):
+    """What a step saw of the spectrum: singular values, RCE, and the rms residual that rounding
+    the parameters makes. All empty or nan for a baseline."""
+
+    singular_values: Float[Array, " k"]
+    rce: Float[Array, " k+1"]
+    rounding: Float[Array, ""]
+
+
+Step = Callable[
+    [Float[Array, " p"], Any, tuple[Points, ...]],
+    tuple[Float[Array, " p"], Any, StepInfo, Seen],
+]
+
+
+@dataclass(frozen=True)
+class PointsObjective:
+    """The mean square residual on given points, as the baselines see it."""
+
+    residual: Residual
+    points: tuple[Points, ...]
+
+    def __call__(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
+        """L(θ)."""
+        return jnp.sum(self.residual.term_losses(theta, self.points))
+
+    def batch(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """L at t parameter vectors."""
+        return self.residual.losses(thetas, self.points)
+
+    def gram(self, theta: Float[Array, " p"]) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
+        """(JᵀJ, Jᵀr), summed over the devices."""
+        return self.residual.gram(theta, self.points)
+
+
+def make_step(run: Assembled) -> Step:
+    """The step of a run's method: (θ, state, points) -> (θ, state, what it did, what it saw)."""
+    method, residual = run.method, run.residual
+    if isinstance(method, Rule):
+
+        def step(theta, state, points):
+            spectrum = run.factorization(residual, theta, points)
+            rounding = spectrum.parameter_rounding(theta)
+            theta, state, info = method.step(
+                spectrum, lambda thetas: residual.losses(thetas, points), theta, state
+            )
+            return theta, state, info, Seen(spectrum.s, spectrum.rce(), rounding)
+
+        return step
+
+    def baseline_step(theta, state, points):
+        theta, state, info = method.step(PointsObjective(residual, points), theta, state)
+        return theta, state, info, Seen(jnp.zeros(0), jnp.zeros(0), jnp.asarray(jnp.nan))
+
+    return baseline_step
+
+
+def initial_state(run: Assembled, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
+    """The method's state before the first step."""
+    method: Rule | Baseline = run.method
+    if isinstance(method, Rule):
+        return method.init(run.model.p)
+    return jax.jit(lambda t, p: method.init(PointsObjective(run.residual, p), t))(theta, points)

@@ -1,0 +1,1 @@
+"""Everything that starts a run: the command line, and this machine's devices."""

@@ -1,0 +1,121 @@
+"""What `distgram list` and `distgram check` tell of problems, choices and a config's run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distgram import config, problem
+from distgram.assemble import Assembled, draw_points, fixed_count, place_points
+from distgram.mesh import replicate
+from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
+from distgram.samplers import SAMPLERS
+from distgram.step import initial_state, make_step
+
+SAMPLER_WORDS = {
+    "uniform": "independent uniform points",
+    "grid": "a tensor grid; the number of points must fit it",
+    "latin_hypercube": "one point in each of n slices of every coordinate",
+    "sobol": "a scrambled Sobol sequence (default)",
+}
+INITIALIZATION_WORDS = {
+    "fan_in": "weights N(0, gain²/n_in) (default)",
+    "orthogonal": "gain times an orthogonal matrix; gain 5/3 suits tanh",
+    "glorot": "uniform, of variance 2 gain²/(n_in + n_out)",
+    "normal_0.1": "weights and biases 0.1 N(0, 1)",
+}
+ACTIVATION_WORDS = {
+    "tanh": "tanh x (default)",
+    "sin": "sin x",
+    "gelu": "x Φ(x), in its tanh approximation",
+    "silu": "x / (1 + exp(-x))",
+    "softplus": "log(1 + exp x)",
+}
+FEATURE_WORDS = {
+    "none": "x itself (default)",
+    "normalize": "every coordinate mapped to [-1, 1]",
+    "periodic": "cos and sin of `modes` harmonics where the problem states a period",
+    "fourier": "cos and sin of `modes` fixed random frequencies of spread `feature_scale`",
+}
+
+
+class Described(NamedTuple):
+    """A registered problem in words: its docstring's equations, its terms and parameters."""
+
+    name: str
+    lines: list[str]
+
+
+def problems() -> Iterator[Described]:
+    """Every registered problem."""
+    for name in problem.names():
+        build = problem._REGISTRY[name]
+        doc = (inspect.getdoc(build) or "").split("\n\n")
+        equations = [p for p in doc[1:] if p.startswith("    ")]
+        lines = [doc[0].replace("\n", " "), *(line for p in equations for line in p.split("\n"))]
+        lines.append(f"terms: {', '.join(t.name for t in build().terms)}")
+        given = inspect.signature(build).parameters.values()
+        if given:
+            lines.append(f"parameters: {', '.join(f'{p.name} = {p.default:.6g}' for p in given)}")
+        yield Described(name, lines)
+
+
+def choices() -> dict[str, list[tuple[str, str]]]:
+    """Title -> (name, one line), for everything else that a config names."""
+    rules = zip(config.rule_names(), config.RULES, strict=True)
+    searches = {"grid": config.GridSearchConfig, "backtracking": config.BacktrackingConfig}
+    return {
+        "Rules and baselines: rule.name": [(n, _first_line(m)) for n, m in rules],
+        "Line searches: rule.line_search.name": [(n, _first_line(m)) for n, m in searches.items()],
+        "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in SAMPLERS],
+        "Activations: model.activation": [(n, ACTIVATION_WORDS[n]) for n in ACTIVATIONS],
+        "Initializations: model.initialization": [
+            (n, INITIALIZATION_WORDS[n]) for n in INITIALIZATIONS
+        ],
+        "Input features: model.features": [(n, FEATURE_WORDS[n]) for n in FEATURES],
+    }
+
+
+def _first_line(documented: type) -> str:
+    return (inspect.getdoc(documented) or "").split("\n")[0]
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes a device needs for one step, as compiled: what goes in, and what is made on the way."""
+
+    arguments: int
+    temporaries: int
+
+
+def step_memory(run: Assembled) -> StepMemory | None:
+    """The memory of one compiled step; None where the compiler does not tell."""
+    points = place_points(run, draw_points(run))
+    theta = replicate(run.residual.mesh, run.model.theta0)
+    state = replicate(run.residual.mesh, initial_state(run, theta, points))
+    told = jax.jit(make_step(run)).lower(theta, state, points).compile().memory_analysis()
+    if told is None:
+        return None
+    return StepMemory(told.argument_size_in_bytes, told.temp_size_in_bytes)
+
+
+def operator_residuals(run: Assembled, count: int = 256) -> Iterator[tuple[str, float, float]]:
+    """For each term (name, rms of D[u*] - f, rms of D[u*]) at points of its region, u* exact."""
+    exact = run.problem.exact
+    if exact is None:
+        return
+    for term in run.problem.terms:
+        x = jnp.asarray(term.region.sample(fixed_count(term) or count, 0, "uniform"))
+        left = np.asarray(jax.vmap(term.operator(exact))(x))
+        right = np.asarray(jax.vmap(term.target)(x))
+        yield term.name, _rms(left - right), max(_rms(left), _rms(right))
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))

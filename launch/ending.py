@@ -1,0 +1,61 @@
+"""How a run ended: its exit code, the words for it, and its report."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from distgram.config import Config
+from distgram.report import PARTED, report
+from distgram.solve import Result
+
+
+def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str]]:
+    """Write the report of a run; its exit code, and the lines that say how it ended."""
+    said = [
+        f"{result.reason}: {result.steps} steps in {result.seconds:.1f} s (and "
+        f"{result.compile_seconds:.1f} s of compiling); mean square residual "
+        f"{result.mean_square_residual:.3g}, held-out {result.heldout_residual:.3g}"
+        + ("" if result.l2_error is None else f", L2 error {result.l2_error:.3g}")
+    ]
+    if result.heldout_residual > PARTED * result.mean_square_residual:
+        said.append(
+            "warning: the held-out residual is far above that on the collocation points: the "
+            "equation may hold at those only; more or better placed points would help"
+        )
+    if result.signal is not None:
+        code = 128 + result.signal
+        said.append(
+            f"stopped by signal {result.signal}; the state is saved: `distgram resume {run_dir}`"
+        )
+    else:
+        missed = target_missed(result, config)
+        code = 0 if result.success and missed is None else 1
+        said += [missed] if missed else []
+        if math.isfinite(result.mean_square_residual):
+            try:
+                said.append(f"report: {report(run_dir)}")
+            except OSError as error:
+                said.append(
+                    f"the report could not be written ({error.strerror or error}): make room, "
+                    f"then `distgram report {run_dir}` writes it"
+                )
+                code = 2
+    return code, said
+
+
+def target_missed(result: Result, config: Config) -> str | None:
+    """What was asked for and not reached, in words; None where all is well."""
+    limits, residual = config.run, result.mean_square_residual
+    if result.reason == "target":
+        residual /= 4  # the step that ended the loop saw it rounded another way than the last row
+    asked = [
+        ("L2 error", result.l2_error, "run.target_l2", limits.target_l2),
+        ("mean square residual", residual, "run.target_residual", limits.target_residual),
+    ]
+    asked = [a for a in asked if a[3] is not None]
+    if not asked or any(value is not None and value <= goal for _, value, _, goal in asked):
+        return None
+    what, value, key, goal = asked[0]
+    reached = "not known" if value is None else f"{value:.3g}"
+    return f"the target was not reached: {what} {reached}, {key} = {goal:g}"

@@ -1,0 +1,154 @@
+"""A run on the devices of this process: checked whole before its folder is made, then solved."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from jax.sharding import Mesh
+
+from distgram import checkpoint, recording, solve
+from distgram.assemble import Assembled, assemble, draw_points, held_out_points
+from distgram.baselines import BaselineError
+from distgram.config import Config, ConfigError, dump, load
+from distgram.mesh import make_mesh
+from distgram.models import ModelError
+from distgram.operators import OperatorError
+from distgram.precision import set_precision
+from distgram.problem import ProblemError
+from distgram.recording import RunDirError
+from distgram.regions import RegionError
+from distgram.rules import RuleError
+from distgram.run_folder import ReportError
+from distgram.solve import Result
+
+USER_ERRORS = (
+    *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
+    *(ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
+)
+# What a resume may change: when the run ends, and nothing of the way there.
+BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
+PROBLEM_COPY = "problem.py"
+
+# Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
+for _name in ("absl", "asyncio"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Likewise for what Orbax leaves running after an error: callbacks into a loop that is gone."""
+    if str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _hook
+
+Watch = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
+
+
+def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
+    """Everything a run needs, built and checked; nothing is written.
+
+    Raises:
+        what `assemble` and `draw_points` raise; ConfigError: more devices than there are.
+    """
+    set_precision()
+    try:
+        mesh = make_mesh(devices)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    run = assemble(config, mesh)
+    draw_points(run)
+    held_out_points(run)
+    return mesh, run
+
+
+def start(
+    config: Config, run_dir: Path, devices: int | None, force: bool, watch: Watch, say: Say
+) -> Result:
+    """Solve a config in a new run folder."""
+    mesh, _ = prepare(config, devices)
+    recording.start(run_dir, dump(config), force)
+    if config.problem.file is not None:
+        shutil.copyfile(config.problem.file, run_dir / PROBLEM_COPY)
+    return _solve(config, mesh, run_dir, False, watch, say)
+
+
+def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int]:
+    """The config with which a run goes on, and the number of devices it was on.
+
+    Raises:
+        RunDirError: no run folder. CheckpointError: no whole checkpoint. ConfigError: an override
+        that is no budget, or a config or problem file that is not the one of the checkpoint.
+    """
+    path = run_dir / "config.toml"
+    if not path.is_file():
+        raise RunDirError(
+            f"{run_dir}: is no run folder (no config.toml in it): expected one that "
+            "`distgram solve --out` has made."
+        )
+    keys = [text.partition("=")[0].strip() for text in overrides]
+    for key in keys:
+        if key not in BUDGETS:
+            raise ConfigError(
+                f"--set {key}: a resume may change {', '.join(BUDGETS)} only; for another {key} "
+                f"start a new run: `distgram solve {path} --set {key}=VALUE --out NEW_FOLDER`."
+            )
+    meta = checkpoint.read_meta(run_dir / "checkpoints")
+    now, then = _flat(dump(load(path))), _flat(meta["config"])
+    for key in (*now, *(k for k in then if k not in now)):
+        if key not in keys and now.get(key) != then.get(key):
+            remedy = f"give --set {key}=VALUE" if key in BUDGETS else "start a new run for another"
+            raise ConfigError(
+                f"{path}: {key} is {_said(now, key)}, but {_said(then, key)} in the newest "
+                f"checkpoint: put it back, or {remedy}."
+            )
+    config = load(path, overrides)
+    copy, file = run_dir / PROBLEM_COPY, config.problem.file
+    if file and Path(file).is_file() and copy.is_file():
+        if Path(file).read_bytes() != copy.read_bytes():
+            raise ConfigError(
+                f"problem.file = {file!r} has changed since the run began: put it back (the run "
+                f"keeps a copy in {copy}), or start a new run."
+            )
+    return config, meta["devices"]
+
+
+def resume(config: Config, run_dir: Path, devices: int, watch: Watch, say: Say) -> Result:
+    """Go on from the newest whole checkpoint, on as many devices as before."""
+    mesh, _ = prepare(config, devices)
+    return _solve(config, mesh, run_dir, True, watch, say)
+
+
+def _solve(
+    config: Config, mesh: Mesh, run_dir: Path, resume: bool, watch: Watch, say: Say
+) -> Result:
+    try:
+        return solve.solve(config, mesh, run_dir, resume=resume, watch=watch, say=say)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RunDirError(
+            f"{run_dir}: the run could not be recorded ({error.strerror or error}): make room or "
+            f"mend the storage, then `distgram resume {run_dir}` goes on."
+        ) from error
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _said(flat: dict[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else "not set"

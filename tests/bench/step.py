@@ -1,0 +1,200 @@
+"""One step of distgram against the obvious one, on the same problem, parameters and points.
+
+The obvious step takes the Laplacian as the trace of `jax.hessian`, the SVD of the whole φ̂ by
+`jnp.linalg.svd`, the truncated pseudoinverse from it, and the losses of all step sizes by one vmap
+of the same residual. Both are compiled apart and take turns in one process; times are blocked, and
+the median and the least of the repetitions are given: on a machine with other work the least says
+more. Both must come to the same step.
+
+    python tests/bench/step.py [--json] [--repeat N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+if __name__ == "__main__":  # one BLAS thread a core at most: see the notes on spinning threads
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from distgram.assemble import Assembled, assemble, draw_points, place_points
+from distgram.config import check
+from distgram.factorization.tsqr import spectrum_of_triangle, triangle
+from distgram.line_search import GridSearch
+from distgram.mesh import make_mesh
+from distgram.precision import set_precision
+from distgram.step import make_step
+
+SIZES = ((4000, 500), (14222, 1778))
+TRIALS = 31
+
+
+def laplace5d(interior: int, boundary: int) -> Assembled:
+    """The source's setting: 2-layer network of width 64 (P = 449), cutoff √(εP) σ_max."""
+    return assemble(
+        check(
+            {
+                "problem": {"name": "laplace5d"},
+                "model": {"hidden": [64]},
+                "points": {"interior": {"count": interior}, "boundary": {"count": boundary}},
+                "rule": {"name": "anagram", "relative_cutoff": float((449 * 2.0**-52) ** 0.5)},
+            }
+        ),
+        make_mesh(1),
+    )
+
+
+def obvious_step(run: Assembled):
+    """(θ, points) -> (θ, loss after it): nested derivatives, dense SVD, one vmap over the trials."""
+    interior, boundary = run.terms
+
+    def weighted(theta, term, x, w):
+        u = run.model.field(theta)
+        if term is interior:
+            left = jnp.trace(jax.hessian(lambda x: u(x)[0])(x))[None]
+        else:
+            left = u(x)
+        return w * (left - term.target(x))[0]
+
+    def rows(function, points):
+        return jnp.concatenate(
+            [jax.vmap(lambda x, w, t=t: function(t, x, w))(*p) for t, p in zip(run.terms, points)]  # noqa: B905
+        )
+
+    def step(theta, points):
+        r = rows(lambda t, x, w: weighted(theta, t, x, w), points)
+        jacobian = rows(lambda t, x, w: jax.grad(weighted)(theta, t, x, w), points)
+        v, s, ut = jnp.linalg.svd(jacobian, full_matrices=False)
+        keep = s >= run.method.relative_cutoff * s[0]
+        direction = jnp.where(keep, v.T @ r / s, 0.0) @ ut
+        etas = 0.5 ** jnp.arange(TRIALS)
+
+        def loss(theta):
+            return jnp.sum(rows(lambda t, x, w: weighted(theta, t, x, w), points) ** 2)
+
+        losses = jax.vmap(lambda eta: loss(theta - eta * direction))(etas)
+        best = jnp.argmin(losses)
+        return theta - etas[best] * direction, losses[best]
+
+    return step
+
+
+def pieces(run: Assembled, theta, points) -> dict[str, tuple]:
+    """The parts of our step, each compiled alone: name -> (function, arguments)."""
+    residual, blocks = run.residual, run.factorization.blocks
+    rows = jax.jit(residual.rows)(theta, points)
+    used = rows[: len(rows) // blocks * blocks].reshape(blocks, -1, rows.shape[1])
+
+    def fold(blocked):
+        def add(r, block):
+            return triangle(jnp.concatenate([r, block])), None
+
+        return lax.scan(add, triangle(blocked[0]), blocked[1:])[0]
+
+    r = jax.jit(fold)(used)
+    direction = jnp.ones_like(theta)
+
+    def trials(theta, points):
+        losses_at = lambda thetas: residual.losses(thetas, points)  # noqa: E731
+        return GridSearch()(losses_at, theta, direction, losses_at(theta[None])[0])
+
+    return {
+        "jacobian": (residual.rows, (theta, points)),
+        "factorization": (fold, (used,)),
+        "svd": (spectrum_of_triangle, (r,)),
+        "trial_losses": (trials, (theta, points)),
+    }
+
+
+def compiled(function, args):
+    return jax.jit(function).lower(*args).compile()
+
+
+def seconds(function, args) -> float:
+    began = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    return time.perf_counter() - began
+
+
+def case(interior: int, boundary: int, repeat: int) -> dict:
+    """Time both steps in turn, then the parts of ours; check that both steps are the same."""
+    run = laplace5d(interior, boundary)
+    points, theta = place_points(run, draw_points(run)), run.model.theta0
+    our_step = make_step(run)
+    args = (theta, points)
+    ours = compiled(lambda theta, points: our_step(theta, (), points)[::2], args)
+    naive = compiled(obvious_step(run), args)
+    parts = {name: (compiled(f, a), a) for name, (f, a) in pieces(run, theta, points).items()}
+
+    (our_theta, info), (naive_theta, naive_loss) = ours(*args), naive(*args)
+    step_difference = float(
+        jnp.linalg.norm(our_theta - naive_theta) / jnp.linalg.norm(naive_theta - theta)
+    )
+    loss_difference = abs(float(info.loss) / float(naive_loss) - 1.0)
+    # Rounding E of the rows moves a direction of relative cutoff κ by about ‖E‖/κ: here some eps/κ,
+    # with some hundred roundings in E.
+    bound = 1e3 * 2.0**-52 / run.method.relative_cutoff
+    if not (step_difference < bound and loss_difference < bound):
+        raise SystemExit(
+            f"the two steps differ: {step_difference:.1e} in the step, {loss_difference:.1e} in "
+            f"the loss, expected < {bound:.1e}."
+        )
+    times: dict[str, list[float]] = {name: [] for name in ("ours", "naive", *parts)}
+    for _ in range(repeat):
+        times["ours"].append(seconds(ours, args))
+        times["naive"].append(seconds(naive, args))
+        for name, (function, inputs) in parts.items():
+            times[name].append(seconds(function, inputs))
+    median = {name: statistics.median(t) for name, t in times.items()}
+    least = {name: min(t) for name, t in times.items()}
+    return {
+        "problem": "laplace5d",
+        "P": run.model.p,
+        "S": run.size,
+        "step_seconds": median["ours"],
+        "naive_step_seconds": median["naive"],
+        "speedup": median["naive"] / median["ours"],
+        "parts": {name: median[name] for name in parts},
+        "least": {"step_seconds": least["ours"], "naive_step_seconds": least["naive"]}
+        | {"speedup": least["naive"] / least["ours"], "parts": {n: least[n] for n in parts}},
+        "step_difference": step_difference,
+        "loss_difference": loss_difference,
+    }
+
+
+def table(cases: list[dict]) -> str:
+    lines = ["P     S       obvious/s   ours/s   faster   of ours: Jacobian  QR      SVD     trials"]
+    for c in cases:
+        for what, t in (("median", c), ("least", c["least"])):
+            p = t["parts"]
+            lines.append(
+                f"{c['P']:<5d} {c['S']:<7d} {t['naive_step_seconds']:<11.3f} "
+                f"{t['step_seconds']:<8.3f} {t['speedup']:<8.1f} {what:<8s} {p['jacobian']:<9.3f} "
+                f"{p['factorization']:<7.3f} {p['svd']:<7.3f} {p['trial_losses']:<7.3f}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="last line: one JSON object")
+    parser.add_argument("--repeat", type=int, default=5, help="repetitions (default 5)")
+    options = parser.parse_args()
+    line = set_precision()
+    print(f"{line}, numpy {np.__version__}, jax {jax.__version__}, {os.cpu_count()} cores")
+    cases = [case(interior, boundary, options.repeat) for interior, boundary in SIZES]
+    print(table(cases))
+    if options.json:
+        print(json.dumps({"cases": cases}))
+
+
+if __name__ == "__main__":
+    main()
