@@ -104,6 +104,8 @@ class AdaptiveRatioConfig(_Strict):
     window: float = 20.0
     trials: int = 12
     initial: float = 1.0
+    excursion: float = 0.1
+    patience: int = 4
 
 
 class ANaGRAMConfig(_Strict):
@@ -178,7 +180,7 @@ class RunConfig(_Strict):
     spectra_every: PositiveInt = 20
     checkpoint_every: PositiveInt = 50
     held_out: PositiveInt = 2048
-    patience: PositiveInt = 30
+    patience: PositiveInt = 100
     min_decrease: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 

@@ -29,22 +29,23 @@ from distgram.step import Seen, initial_state, make_step
 
 SUCCESS = ("target", "precision floor", "step budget", "time budget")
 
-# A loss this close to what rounding the parameters makes is at the floor: the residual itself
-# rounds at each of its operations, which is measured at 10 to 100 times that in mean square.
-FLOOR_FACTOR = 1e3
+# A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
+# and runs end at 10 to 40 times that in mean square. FLOOR_STEPS without progress there, and it ends.
+FLOOR_FACTOR, FLOOR_STEPS = 100.0, 8
 
 
 class RunState(NamedTuple):
-    """All that a resume needs: parameters, the method's state, key, points, step, and the watch
-    for a stall: the loss last seen to fall, and when."""
+    """All that a resume needs: parameters, the method's state, key, points, step, and the best
+    parameters met: their loss, and when. A method may go uphill; the solution is the best."""
 
     theta: Float[Array, " p"]
     method_state: Any
     key: Array
     points: tuple[Points, ...]
     step: Int[Array, ""]
-    watched_loss: Float[Array, ""]
-    watched_step: Int[Array, ""]
+    best_theta: Float[Array, " p"]
+    best_loss: Float[Array, ""]
+    best_step: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ def solve(
             info = took
             state = _after(state, theta, method_state, float(took.loss), limits)
 
+    row |= measure(state.best_theta, state.points)
     result = Result(
         problem=run.problem.name,
         rule=config.rule.name,
@@ -169,7 +171,7 @@ def solve(
         signal=caught[0] if reason == "signal" else None,
     )
     points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
-    recorder.finish(result.values(), measure.solution(state.theta, state.points), points)
+    recorder.finish(result.values(), measure.solution(state.best_theta, state.points), points)
     checkpoints.close()
     return result
 
@@ -185,24 +187,26 @@ def _start(run: Assembled) -> RunState:
         key=replicate(mesh, jax.random.key_data(jax.random.key(run.config.run.seed))),
         points=points,
         step=replicate(mesh, np.asarray(0)),
-        watched_loss=replicate(mesh, np.asarray(np.inf)),
-        watched_step=replicate(mesh, np.asarray(0)),
+        best_theta=theta,
+        best_loss=replicate(mesh, np.asarray(np.inf)),
+        best_step=replicate(mesh, np.asarray(0)),
     )
 
 
 def _after(
     state: RunState, theta: Array, method_state: Any, loss: float, limits: RunConfig
 ) -> RunState:
-    """The state after a step; the watch moves when the loss has fallen by `min_decrease`."""
+    """The state after a step; the best is replaced by what is better by `min_decrease`."""
     mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
     step = replicate(mesh, np.asarray(int(state.step) + 1))
-    fell = loss < (1.0 - limits.min_decrease) * float(state.watched_loss)
+    better = loss < (1.0 - limits.min_decrease) * float(state.best_loss)
     return state._replace(
         theta=theta,
         method_state=method_state,
         step=step,
-        watched_loss=replicate(mesh, np.asarray(loss)) if fell else state.watched_loss,
-        watched_step=step if fell else state.watched_step,
+        best_theta=theta if better else state.best_theta,
+        best_loss=replicate(mesh, np.asarray(loss)) if better else state.best_loss,
+        best_step=step if better else state.best_step,
     )
 
 
@@ -221,9 +225,12 @@ def _reason(
             return "non-finite"
         if bool(info.converged) or (limits.target_residual and loss <= limits.target_residual):
             return "target"
-        if int(state.step) - int(state.watched_step) >= limits.patience:
-            at_floor = loss <= FLOOR_FACTOR * float(seen.rounding) ** 2
-            return "precision floor" if at_floor else "stalled"
+        waited = int(state.step) - int(state.best_step)
+        at_floor = float(state.best_loss) <= FLOOR_FACTOR * float(seen.rounding) ** 2
+        if at_floor and waited >= min(FLOOR_STEPS, limits.patience):
+            return "precision floor"
+        if waited >= limits.patience:
+            return "stalled"
     if caught:
         return "signal"
     if int(state.step) >= limits.steps:

@@ -2,81 +2,130 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from distgram.rules import Rule, RuleError, StepInfo
 from distgram.spectrum import tikhonov
 
 
 class AdaptiveRatioState(NamedTuple):
-    """The regularization λ chosen last."""
+    """λ chosen last; the loss at the start; the loss last seen to halve, and for how many steps
+    it has not."""
 
     lam: Float[Array, ""]
+    first: Float[Array, ""]
+    reference: Float[Array, ""]
+    waited: Int[Array, ""]
 
 
 @dataclass(frozen=True)
 class AdaptiveRatio(Rule):
-    """The full step with the smallest λ whose model can be trusted.
+    """The full step with the smallest λ whose model can be trusted; an excursion where none moves.
 
         d(λ) = Σ sᵢcᵢ/(sᵢ²+λ) vᵢ,   predicted decrease  Σ (sᵢcᵢ)² (sᵢ²+2λ)/(sᵢ²+λ)²,
         ρ(λ) = (L(θ) - L(θ - d(λ))) / predicted(λ).
 
     `trials` values of λ in [λ/window, λ·window] are tried at once, λ the last one chosen; from the
     largest down, the smallest λ is taken for which ρ, as a running minimum, is still >= `ratio`.
-    Where none is, the parameters stay and the window moves up. No line search.
+    Where none is, the parameters stay and the next window begins where this one ended. No line
+    search.
+
+    Such a descent ends on a plateau: the stiff directions (large sᵢ) have converged, the residual
+    that is left needs parameter changes cᵢ/sᵢ of order one along directions of small sᵢ, and a step
+    of length t bends the stiff ones by O(t²), so that decrease allows only t = O(√‖r‖). An
+    excursion leaves it: once `patience` steps have not halved the loss, the step goes uphill, to the largest loss among trials λ·10⁻ʲ, j = 1..trials, that is at most
+
+        L₀^(1-excursion) L^excursion,
+
+    L₀ the loss at the start. The stiff directions then converge again within a few tens of steps,
+    from a place where less of the residual is out of reach. The best parameters met are the loop's
+    to keep. excursion = 1 never goes uphill.
 
     Args:
         ratio: least actual over predicted decrease, dimensionless, in (0, 1).
         window: factor of the window, > 1. trials: values of λ tried a step, >= 2.
         initial: λ before the first step, in units of the squared singular values.
+        excursion: exponent of the height of an excursion, in [0, 1].
+        patience: steps without halving before one, >= 1.
 
-    Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6); its use on a whole
-    window at once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ.
+    Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at
+    once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ; leaving a basin uphill
+    as in basin hopping (Wales, Doye 1997), along the Gauss-Newton direction in place of noise.
     """
 
     ratio: float = 0.075
     window: float = 20.0
     trials: int = 12
     initial: float = 1.0
+    excursion: float = 0.1
+    patience: int = 4
 
     def __post_init__(self):
-        for name, low, high in (("ratio", 0, 1), ("window", 1, jnp.inf), ("initial", 0, jnp.inf)):
+        for name, low, high in (
+            ("ratio", 0, 1),
+            ("window", 1, math.inf),
+            ("initial", 0, math.inf),
+        ):
             value = getattr(self, name)
             if not low < value < high:
                 raise RuleError(f"rule.{name} = {value!r}: expected {low} < {name} < {high}.")
+        if not 0 <= self.excursion <= 1:
+            raise RuleError(f"rule.excursion = {self.excursion!r}: expected 0 <= excursion <= 1.")
         if self.trials < 2:
             raise RuleError(f"rule.trials = {self.trials!r}: expected at least 2.")
+        if self.patience < 1:
+            raise RuleError(f"rule.patience = {self.patience!r}: expected at least 1.")
 
     def init(self, p):
-        return AdaptiveRatioState(jnp.asarray(self.initial, jnp.float64))
+        unset = jnp.asarray(jnp.inf, jnp.float64)
+        return AdaptiveRatioState(
+            jnp.asarray(self.initial, jnp.float64), unset, unset, jnp.asarray(0)
+        )
 
     def step(self, spectrum, losses_at, theta, state):
-        exponents = jnp.linspace(1.0, -1.0, self.trials)
-        lams = state.lam * self.window**exponents
+        uphill = (state.waited >= self.patience) & (self.excursion < 1)
+        around = self.window ** jnp.linspace(1.0, -1.0, self.trials)
+        below = 10.0 ** -jnp.arange(1.0, self.trials + 1)
+        lams = state.lam * jnp.where(uphill, below, around)
         directions = spectrum.direction(tikhonov(spectrum, lams))
         losses = losses_at(jnp.concatenate([theta[None], theta - directions]))
         loss, losses = losses[0], losses[1:]
+        first = jnp.where(jnp.isinf(state.first), loss, state.first)
+
         square = spectrum.s**2
         shifted = square + lams[:, None]
-        predicted = jnp.sum(
-            (spectrum.s * spectrum.c) ** 2 * (shifted + lams[:, None]) / shifted**2, axis=1
-        )
-        rho = (loss - losses) / predicted
+        model = (spectrum.s * spectrum.c) ** 2 * (shifted + lams[:, None]) / shifted**2
+        rho = (loss - losses) / jnp.sum(model, axis=1)
         running = lax.cummin(jnp.where(jnp.isfinite(rho), rho, -jnp.inf))
-        chosen = jnp.sum(running >= self.ratio) - 1
+        smallest = jnp.sum(running >= self.ratio) - 1  # -1: none can be trusted
+
+        height = first ** (1.0 - self.excursion) * loss**self.excursion
+        heights = jnp.where(losses <= height, losses, -jnp.inf)  # nan <= height is false
+        highest = jnp.where(jnp.any(heights > -jnp.inf), jnp.argmax(heights), -1)
+
+        chosen = jnp.where(uphill, highest, smallest)
         accepted = chosen >= 0
-        lam = jnp.where(accepted, lams[chosen], state.lam * self.window)
+        refused = state.lam * jnp.where(uphill, 1.0, self.window**2)
+        lam = jnp.where(accepted, lams[chosen], refused)
+        loss = jnp.where(accepted, losses[chosen], loss)
+        halved = uphill | (loss < 0.5 * state.reference)
+        after = AdaptiveRatioState(
+            lam=lam,
+            first=first,
+            reference=jnp.where(halved, loss, state.reference),
+            waited=jnp.where(halved, 0, state.waited + accepted),
+        )
         info = StepInfo(
-            loss=jnp.where(accepted, losses[chosen], loss),
+            loss=loss,
             rank=jnp.sum(square > lam),
             regularization=lam,
             step_size=accepted.astype(theta.dtype),
             accepted=accepted,
         )
-        theta = jnp.where(accepted, theta - directions[chosen], theta)
-        return theta, AdaptiveRatioState(lam), info
+        return jnp.where(accepted, theta - directions[chosen], theta), after, info
