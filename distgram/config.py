@@ -106,6 +106,7 @@ class AdaptiveRatioConfig(_Strict):
     initial: float = 1.0
     excursion: float = 0.1
     patience: int = 4
+    depth: float = 1e-4
 
 
 class ANaGRAMConfig(_Strict):

@@ -7,45 +7,28 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
 
-from distgram.assemble import Assembled, assemble, draw_points, place_points
+from distgram.assemble import assemble, draw_points
 from distgram.checkpoint import Checkpoints
 from distgram.config import Config, RunConfig, dump
 from distgram.measure import Measure
-from distgram.mesh import replicate
 from distgram.precision import set_precision
 from distgram.recording import Recorder
-from distgram.residual import Points
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
-from distgram.step import Seen, initial_state, make_step
+from distgram.state import RunState, after, start
+from distgram.step import Seen, make_step
 
 SUCCESS = ("target", "precision floor", "step budget", "time budget")
 
 # A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
 # and runs end at 10 to 40 times that in mean square. FLOOR_STEPS without progress there, and it ends.
 FLOOR_FACTOR, FLOOR_STEPS = 100.0, 8
-
-
-class RunState(NamedTuple):
-    """All that a resume needs: parameters, the method's state, key, points, step, and the best
-    parameters met: their loss, and when. A method may go uphill; the solution is the best."""
-
-    theta: Float[Array, " p"]
-    method_state: Any
-    key: Array
-    points: tuple[Points, ...]
-    step: Int[Array, ""]
-    best_theta: Float[Array, " p"]
-    best_loss: Float[Array, ""]
-    best_step: Int[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -100,7 +83,7 @@ def solve(
     say(set_precision())
     run = assemble(config, mesh)
     limits = config.run
-    state = _start(run)
+    state = start(run)
     checkpoints = Checkpoints(run_dir / "checkpoints")
     seconds, saved = 0.0, -1
     if resume:
@@ -150,7 +133,7 @@ def solve(
                 break
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
-            state = _after(state, theta, method_state, float(took.loss), limits)
+            state = after(state, theta, method_state, float(took.loss), limits)
 
     row |= measure(state.best_theta, state.points)
     result = Result(
@@ -174,40 +157,6 @@ def solve(
     recorder.finish(result.values(), measure.solution(state.best_theta, state.points), points)
     checkpoints.close()
     return result
-
-
-def _start(run: Assembled) -> RunState:
-    """The state before the first step, laid out on the mesh."""
-    points = place_points(run, draw_points(run))
-    mesh = run.residual.mesh
-    theta = replicate(mesh, run.model.theta0)
-    return RunState(
-        theta=theta,
-        method_state=replicate(mesh, initial_state(run, theta, points)),
-        key=replicate(mesh, jax.random.key_data(jax.random.key(run.config.run.seed))),
-        points=points,
-        step=replicate(mesh, np.asarray(0)),
-        best_theta=theta,
-        best_loss=replicate(mesh, np.asarray(np.inf)),
-        best_step=replicate(mesh, np.asarray(0)),
-    )
-
-
-def _after(
-    state: RunState, theta: Array, method_state: Any, loss: float, limits: RunConfig
-) -> RunState:
-    """The state after a step; the best is replaced by what is better by `min_decrease`."""
-    mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
-    step = replicate(mesh, np.asarray(int(state.step) + 1))
-    better = loss < (1.0 - limits.min_decrease) * float(state.best_loss)
-    return state._replace(
-        theta=theta,
-        method_state=method_state,
-        step=step,
-        best_theta=theta if better else state.best_theta,
-        best_loss=replicate(mesh, np.asarray(loss)) if better else state.best_loss,
-        best_step=step if better else state.best_step,
-    )
 
 
 def _reason(

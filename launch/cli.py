@@ -232,3 +232,7 @@ def _sentence(error: Exception) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}."
     return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -81,9 +81,19 @@ def dense(name, theta):
     parts = []
     for t, x in zip(terms, drawn(terms, counts), strict=True):
         field = network.field(theta)
-        r = jnp.stack([t.operator(field)(y) - t.target(y) for y in jnp.asarray(x)])
+        r = jax.vmap(lambda y, t=t, field=field: t.operator(field)(y) - t.target(y))(x)
         parts.append((jnp.sqrt(t.weight / len(x)) * r).reshape(-1))
     return jnp.concatenate(parts)
+
+
+def per_term(name, theta):
+    """Weight times mean over the points of the sum over the equations of squares, of each term."""
+    terms, network, counts = CASES[name]
+    values = []
+    for t, x in zip(terms, drawn(terms, counts), strict=True):
+        d_u, f = jax.vmap(t.operator(network.field(theta)))(x), jax.vmap(t.target)(x)
+        values.append(t.weight * np.mean(np.sum(np.square(d_u - f), axis=1)))
+    return values
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +117,7 @@ def test_rows_are_the_dense_jacobian(name, chunk, truth):
     assert np.allclose(rows[:, -1], r, **CLOSE)
 
 
-@pytest.mark.parametrize("devices, blocks", [(1, 1), (1, 4), (2, 3), (8, 1), (8, 3)])
+@pytest.mark.parametrize("devices, blocks", [(1, 4), (2, 3), (8, 1)])
 @pytest.mark.parametrize("name", CASES)
 def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, blocks, truth):
     residual, points = build(name, devices, blocks)
@@ -123,12 +133,7 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
             TSQR(blocks)(residual, t, p),
         )
     )(theta, points)
-    # Several equations a point: its components add up.
-    per_term = [
-        t.weight * np.mean(np.sum(np.square(field_residual(name, t, x)), axis=1))
-        for t, x in zip(residual.terms, drawn(residual.terms, CASES[name][2]), strict=True)
-    ]
-    assert np.allclose(terms, per_term, rtol=1e-12, atol=0)
+    assert np.allclose(terms, per_term(name, theta), rtol=1e-12, atol=0)
     assert float(losses[0]) == pytest.approx(float(np.sum(r**2)), rel=1e-12)
     assert float(losses[1]) == pytest.approx(float(jnp.sum(dense(name, thetas[1]) ** 2)), rel=1e-12)
     assert np.allclose(gram[0], jacobian.T @ jacobian, **CLOSE)
@@ -138,12 +143,6 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
     # Rows that differ by rounding (CLOSE) move a singular value by at most their Frobenius norm.
     assert np.max(np.abs(np.asarray(spectrum.s) - s)) < 1e-12 * s[0]
     assert float(spectrum.rce()[0]) == pytest.approx(float(np.linalg.norm(r)), rel=1e-12)
-
-
-def field_residual(name, term, x):
-    network = CASES[name][1]
-    field = network.field(network.theta0)
-    return np.stack([term.operator(field)(y) - term.target(y) for y in jnp.asarray(x)])
 
 
 def test_replicated_results_are_the_same_bits_on_every_device():
@@ -161,9 +160,9 @@ def test_exact_solution_has_no_residual():
         return jnp.exp(x[0]) * jnp.stack([jnp.cos(x[1]), -jnp.sin(x[1])])
 
     for term in SYSTEM:
-        for x in jnp.asarray(term.region.sample(12, 1)):
-            left = term.operator(exact)(x) - term.target(x)
-            assert np.max(np.abs(left)) < 1e-14  # values up to e²
+        x = term.region.sample(12, 1)
+        left = jax.vmap(term.operator(exact))(x) - jax.vmap(term.target)(x)
+        assert np.max(np.abs(left)) < 1e-14  # values up to e²
 
 
 def test_density_weights_make_the_mean_of_the_uniform_measure():

@@ -173,7 +173,7 @@ def test_adaptive_ratio_is_exact_on_a_linear_problem():
 
 
 def test_adaptive_ratio_comes_to_least_squares():
-    rule, theta = AdaptiveRatio(), THETA
+    rule, theta = AdaptiveRatio(excursion=1.0), THETA
     state = rule.init(P)
     for _ in range(8):
         spectrum, losses_at = linear(theta)
@@ -214,12 +214,68 @@ def test_adaptive_ratio_takes_the_smallest_trusted(ratios, chosen):
 
 def test_adaptive_ratio_stays_where_nothing_is_trusted():
     spectrum = by_hand((2.0, 1.0, 0.1), (1.0, 0.5, 0.25))
-    rule, state = AdaptiveRatio(trials=5, window=20.0), AdaptiveRatioState(jnp.asarray(3.0))
+    rule = AdaptiveRatio(trials=5, window=20.0)
+    state = rule.init(3)._replace(lam=jnp.asarray(3.0))
     _, losses = losses_with_ratios(spectrum, state, rule, (0.01, 1.0, 1.0, 1.0, 1.0))
     theta, state, info = rule.step(spectrum, lambda t: losses, jnp.ones(3), state)
-    assert np.array_equal(theta, np.ones(3)) and float(state.lam) == 60.0
+    # The next window begins where this one ended: its smallest λ is 60, its middle one 1200.
+    assert np.array_equal(theta, np.ones(3)) and float(state.lam) == 1200.0
     assert not bool(info.accepted) and float(info.step_size) == 0.0
     assert float(info.loss) == float(losses[0])
+
+
+def plateau(rule, trials):
+    """A state at a loss of 1e-4 that began at 1 and did not halve for `patience` steps, and the
+    losses of the trials there."""
+    state = AdaptiveRatioState(
+        lam=jnp.asarray(1e-2),
+        first=jnp.asarray(1.0),
+        reference=jnp.asarray(1.1e-4),
+        waited=jnp.asarray(rule.patience),
+    )
+    return state, lambda thetas: jnp.asarray([1e-4, *trials])
+
+
+@pytest.mark.parametrize(
+    "excursion, trials, chosen",
+    [
+        # height L₀^(1-x) L^x = 1e-2 for x = 1/2: the highest trial that is not above it.
+        (0.5, (1e-4, 1e-3, 0.9e-2, 1.1e-2), 2),
+        (0.5, (1e-4, 0.9e-2, 1e-3, 1e-3), 1),
+        (0.5, (np.nan, 1e-3, np.inf, 1e-5), 1),
+        (0.0, (0.5, 0.99, 1.01, 1e-3), 1),
+        (0.5, (np.nan, 1.0, np.inf, 1.0), None),
+    ],
+)
+def test_adaptive_ratio_leaves_a_plateau_uphill(excursion, trials, chosen):
+    spectrum = by_hand((2.0, 1.0, 0.1), (6e-3, 6e-3, 5.3e-3))
+    rule = AdaptiveRatio(trials=4, excursion=excursion)
+    state, losses_at = plateau(rule, trials)
+    theta, after, info = rule.step(spectrum, losses_at, jnp.zeros(3), state)
+    assert bool(info.accepted) == (chosen is not None) and int(after.waited) == 0
+    if chosen is None:
+        assert not theta.any() and float(after.lam) == 1e-2 and float(info.loss) == 1e-4
+        return
+    lam = 1e-2 * 10.0 ** -(chosen + 1)
+    s, c = np.asarray(spectrum.s), np.asarray(spectrum.c)
+    assert np.allclose(theta, -s * c / (s**2 + lam), rtol=10 * EPS)
+    assert float(after.lam) == pytest.approx(lam, rel=1e-14)
+    assert float(info.loss) == float(after.reference) == trials[chosen]
+
+
+def test_adaptive_ratio_waits_before_an_excursion():
+    """Losses that shrink by 10 % a step: the 4th without halving is followed by an excursion."""
+    spectrum = by_hand((2.0, 1.0), (0.5, 0.5))
+    rule, theta, loss, rises = AdaptiveRatio(patience=4), jnp.zeros(2), 1.0, []
+    state = rule.init(2)
+    for _ in range(6):
+        trials = jnp.asarray([loss] + [0.9 * loss] * rule.trials)
+        theta, state, info = rule.step(spectrum, lambda t, v=trials: v, theta, state)
+        rises.append(int(state.waited))
+        loss = float(info.loss)
+    # The first loss is a reference at once; 0.9, 0.81, ... have not halved; then waited starts anew.
+    assert rises == [0, 1, 2, 3, 4, 0]
+    assert float(state.first) == 1.0
 
 
 # -- line searches ------------------------------------------------------------------------------
@@ -285,7 +341,7 @@ RULES = [
     ANaGRAM(cutoff=1e-6),
     ANaGRAM(relative_cutoff=1e-6, line_search=Backtracking()),
     AMStramGRAM(epsilon=1e-8),
-    AdaptiveRatio(),
+    AdaptiveRatio(excursion=1.0),
 ]
 
 
@@ -340,6 +396,9 @@ def test_a_step_never_raises_the_loss(rule):
         (lambda: AdaptiveRatio(initial=0.0), "initial", "0.0"),
         (lambda: AdaptiveRatio(initial=np.nan), "initial", "nan"),
         (lambda: AdaptiveRatio(trials=1), "trials", "1"),
+        (lambda: AdaptiveRatio(excursion=1.5), "excursion", "1.5"),
+        (lambda: AdaptiveRatio(excursion=np.nan), "excursion", "nan"),
+        (lambda: AdaptiveRatio(patience=0), "patience", "0"),
         (lambda: GridSearch(count=0), "count", "0"),
         (lambda: GridSearch(ratio=1.0), "ratio", "1.0"),
         (lambda: Backtracking(ratio=0.0), "ratio", "0.0"),

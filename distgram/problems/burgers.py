@@ -60,7 +60,7 @@ def _zero(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
 
 
 def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return x[:1] * (1 - x[1:]) * (1 + x[1:])
+    return x[:1] * jnp.sin(jnp.pi * x[1:])
 
 
 @register("burgers")
@@ -70,7 +70,8 @@ def burgers(viscosity: float = 0.01 / np.pi) -> Problem:
         u_t + u u_x = nu u_xx  on [0, 1] x [-1, 1]
         u(0, x) = -sin(pi x),     u(t, -1) = u(t, 1) = 0
 
-    The solution is odd, and continues smoothly with period 2 in x.
+    The solution is odd, and continues smoothly with period 2 in x: it vanishes at x = 0 as well,
+    so that the hard constraint  u = -sin(pi x) + t sin(pi x) n(t, x)  leaves a smooth periodic n.
 
     Args: viscosity: nu, finite, > 0.
     Raises: ProblemError for another viscosity.

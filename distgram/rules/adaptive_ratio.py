@@ -39,7 +39,8 @@ class AdaptiveRatio(Rule):
     Such a descent ends on a plateau: the stiff directions (large sᵢ) have converged, the residual
     that is left needs parameter changes cᵢ/sᵢ of order one along directions of small sᵢ, and a step
     of length t bends the stiff ones by O(t²), so that decrease allows only t = O(√‖r‖). An
-    excursion leaves it: once `patience` steps have not halved the loss, the step goes uphill, to the largest loss among trials λ·10⁻ʲ, j = 1..trials, that is at most
+    excursion leaves it: once `patience` steps have not halved a loss below depth·L₀, the step goes
+    uphill, to the largest loss among trials λ·10⁻ʲ, j = 1..trials, that is at most
 
         L₀^(1-excursion) L^excursion,
 
@@ -53,6 +54,7 @@ class AdaptiveRatio(Rule):
         initial: λ before the first step, in units of the squared singular values.
         excursion: exponent of the height of an excursion, in [0, 1].
         patience: steps without halving before one, >= 1.
+        depth: loss over L₀ above which none is made, in (0, 1]: descents begin slowly.
 
     Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at
     once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ; leaving a basin uphill
@@ -65,6 +67,7 @@ class AdaptiveRatio(Rule):
     initial: float = 1.0
     excursion: float = 0.1
     patience: int = 4
+    depth: float = 1e-4
 
     def __post_init__(self):
         for name, low, high in (
@@ -77,6 +80,8 @@ class AdaptiveRatio(Rule):
                 raise RuleError(f"rule.{name} = {value!r}: expected {low} < {name} < {high}.")
         if not 0 <= self.excursion <= 1:
             raise RuleError(f"rule.excursion = {self.excursion!r}: expected 0 <= excursion <= 1.")
+        if not 0 < self.depth <= 1:
+            raise RuleError(f"rule.depth = {self.depth!r}: expected 0 < depth <= 1.")
         if self.trials < 2:
             raise RuleError(f"rule.trials = {self.trials!r}: expected at least 2.")
         if self.patience < 1:
@@ -89,7 +94,8 @@ class AdaptiveRatio(Rule):
         )
 
     def step(self, spectrum, losses_at, theta, state):
-        uphill = (state.waited >= self.patience) & (self.excursion < 1)
+        deep = state.reference <= self.depth * state.first
+        uphill = (state.waited >= self.patience) & deep & (self.excursion < 1)
         around = self.window ** jnp.linspace(1.0, -1.0, self.trials)
         below = 10.0 ** -jnp.arange(1.0, self.trials + 1)
         lams = state.lam * jnp.where(uphill, below, around)
