@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
@@ -17,12 +15,14 @@ from distgram.baselines.adam import Adam
 from distgram.baselines.engd import ENGD
 from distgram.baselines.lbfgs import LBFGS
 from distgram.baselines.ssbroyden import SSBroyden
+from distgram.collocation import draw, draw_held_out, fixed_count
 from distgram.config import Config
 from distgram.factorization.tsqr import TSQR
 from distgram.line_search import Backtracking, GridSearch, LineSearch
 from distgram.models import MLP, Features, FlatModel, flatten
-from distgram.problem import Problem, ProblemError, Term, get, load_file, nearest
-from distgram.regions import Box, RegionError, Sites
+from distgram.problem import Problem, ProblemError, Term, nearest
+from distgram.regions import RegionError
+from distgram.registry import get, load_file
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
 from distgram.rules.adaptive_ratio import AdaptiveRatio
@@ -199,11 +199,6 @@ def check_exact(problem: Problem) -> None:
             )
 
 
-def fixed_count(term: Term) -> int | None:
-    """The number of points of a term whose region is a fixed set of sites; None elsewhere."""
-    return len(term.region.x) if isinstance(term.region, Sites) else None
-
-
 def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
     """The collocation points of every term and their sampling density, from the run's seed.
 
@@ -213,22 +208,7 @@ def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], .
     """
     drawn = []
     for i, term in enumerate(run.terms):
-        c = run.config.points[term.name]
-        key = [run.config.run.seed, i]
-        if c.focus is None:
-            with _named(f"points.{term.name}"):
-                x, density = term.region.sample(c.count, key, c.sampler), None
-        else:
-            if not isinstance(term.region, Box):
-                raise ProblemError(
-                    f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "
-                    "expected a Box."
-                )
-            f = c.focus
-            with _named(f"points.{term.name}"):
-                x, density = term.region.sample_focused(
-                    c.count, key, c.sampler, f.axis, f.center, f.width, f.fraction
-                )
+        x, density = draw(term, run.config.points[term.name], [run.config.run.seed, i])
         check_target(run.problem, term, x)
         drawn.append((x, density))
     return tuple(drawn)
@@ -244,19 +224,11 @@ def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
 
 def held_out_points(run: Assembled) -> tuple[Points, ...]:
     """Fresh uniform points of every term, never trained on; a fixed region gives its own again."""
-    drawn = []
-    for i, term in enumerate(run.terms):
-        count = fixed_count(term) or run.config.run.held_out
-        with _named(f"run.held_out = {count}, term {term.name!r}"):
-            x = term.region.sample(count, [run.config.run.seed, i, 1], "uniform")
-        drawn.append((x, None))
-    return place_points(run, drawn)
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Put the key of the config before what a region says."""
-    try:
-        yield
-    except RegionError as error:
-        raise RegionError(f"{where}: {error}") from error
+    limits = run.config.run
+    return place_points(
+        run,
+        [
+            (draw_held_out(term, limits.held_out, [limits.seed, i, 1]), None)
+            for i, term in enumerate(run.terms)
+        ],
+    )

@@ -150,7 +150,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
 def read_theta(checkpoint: Path) -> np.ndarray:
     """The parameters θ (p,) of one checkpoint, whatever devices it was written by."""
     as_numpy = {"best_theta": ocp.RestoreArgs(restore_type=np.ndarray)}
-    args = ocp.args.PyTreeRestore(item={"best_theta": 0}, restore_args=as_numpy, partial_restore=True)
+    args = ocp.args.PyTreeRestore(
+        item={"best_theta": 0}, restore_args=as_numpy, partial_restore=True
+    )
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(checkpoint / "state", args=args)["best_theta"]
 

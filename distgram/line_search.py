@@ -31,7 +31,8 @@ class GridSearch(LineSearch):
     """The step of least loss among  η = ratio^j, j = 0..count-1, all evaluated at once.
 
     It is taken even where the loss rises by it, as in the source: a first direction that is too
-    long for the shortest step is left behind that way, where insisting on a decrease stops for good.
+    long for the shortest step is left behind that way, where insisting on a decrease would stop
+    for good.
 
     Source: Müller, Zeinhofer, ICML 2023 (E-NGD), with ratio 1/2 and 31 steps.
     """

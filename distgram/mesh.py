@@ -46,8 +46,6 @@ def replicate(mesh: Mesh, tree):
     sharding = NamedSharding(mesh, REPLICATED)
 
     def put(leaf):
-        if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-            return jax.device_put(leaf, sharding)
         value = np.asarray(leaf)
         return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 

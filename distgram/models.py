@@ -52,7 +52,8 @@ class Features:
     modes: int = 1
     scale: float = 1.0
 
-    def __call__(self, x: Float[Array, " d"], matrix: Array | None) -> Float[Array, " q"]:
+    def __call__(self, x: Float[Array, " d"], matrix: Float[Array, "b d"]) -> Float[Array, " q"]:
+        """φ(x); `matrix` is B, of no rows but for 'fourier'."""
         if self.kind == "none":
             return x
         lower, upper = jnp.asarray(self.lower), jnp.asarray(self.upper)
@@ -118,9 +119,9 @@ class MLP(nnx.Module):
         activation_scale: bool = False,
     ):
         for name, value, choices in (
-            ("activation", activation, list(ACTIVATIONS)),
-            ("initialization", initialization, list(INITIALIZATIONS)),
-            ("features", features.kind, list(FEATURES)),
+            ("activation", activation, ACTIVATIONS),
+            ("initialization", initialization, INITIALIZATIONS),
+            ("features", features.kind, FEATURES),
         ):
             if value not in choices:
                 raise ModelError(

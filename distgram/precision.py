@@ -17,10 +17,10 @@ def set_precision() -> str:
     """
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
-    made = jnp.ones(1)
-    if made.dtype != jnp.float64 or jax.config.jax_default_matmul_precision != "highest":
+    made, values = jnp.ones(1), jax.config.values
+    if made.dtype != jnp.float64 or values["jax_default_matmul_precision"] != "highest":
         raise RuntimeError(f"float64 could not be set: arrays come out as {made.dtype}.")
-    if jax.config.jax_compilation_cache_dir is None:
+    if values["jax_compilation_cache_dir"] is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(Path(home) / "distgram" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

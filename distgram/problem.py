@@ -8,14 +8,8 @@ does not depend on its own residual.
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
-import inspect
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -162,100 +156,9 @@ class Problem:
         return Reference(x, u.reshape(len(x), self.outputs), grid)
 
 
-_REGISTRY: dict[str, Callable[..., Problem]] = {}
-
-
-def register(name: str) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
-    """Decorator: make a function that builds a Problem known under `name`."""
-
-    def add(build: Callable[..., Problem]) -> Callable[..., Problem]:
-        _REGISTRY[name] = build
-        return build
-
-    return add
-
-
-def names() -> list[str]:
-    """The registered problems, sorted."""
-    import distgram.problems
-
-    for module in pkgutil.iter_modules(distgram.problems.__path__):
-        importlib.import_module(f"distgram.problems.{module.name}")
-    return sorted(_REGISTRY)
-
-
-def nearest(word: str, choices: list[str]) -> str:
+def nearest(word: str, choices: Iterable[str]) -> str:
     """'Did you mean ...' for a misspelt name: the nearest choice, and all of them."""
+    choices = sorted(choices)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}The choices are {', '.join(sorted(choices))}."
-
-
-def get(name: str, parameters: Mapping[str, Any] | None = None) -> Problem:
-    """Build the registered problem `name` with its parameters.
-
-    Raises:
-        ProblemError: unknown name or parameter, with the nearest valid choice.
-    """
-    if name not in names():
-        raise ProblemError(f"problem.name = {name!r} is not known: {nearest(name, names())}")
-    return _build(_REGISTRY[name], f"problem {name!r}", parameters or {})
-
-
-def load_file(path: str | Path, parameters: Mapping[str, Any] | None = None) -> Problem:
-    """Build what a Python file defines as `problem`: a Problem, or a function that gives one.
-
-    Raises:
-        ProblemError: the file is missing, does not import, or defines no such name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ProblemError(f"problem.file = {str(path)!r}: no such file.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ProblemError(f"problem.file = {str(path)!r}: expected a Python file (.py).")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        where = getattr(error, "lineno", None) or _line_in(error, path)
-        raise ProblemError(
-            f"problem.file = {str(path)!r} does not import: "
-            f"{type(error).__name__}: {error} (line {where})."
-        ) from error
-    made = getattr(module, "problem", None)
-    if isinstance(made, Problem):
-        return made
-    if not callable(made):
-        defined = sorted(k for k in vars(module) if not k.startswith("_"))
-        raise ProblemError(
-            f"problem.file = {str(path)!r}: expected it to define `problem`, a Problem or a "
-            f"function that returns one; it defines {defined}."
-        )
-    problem = _build(made, f"problem file {str(path)!r}", parameters or {})
-    if not isinstance(problem, Problem):
-        raise ProblemError(
-            f"problem.file = {str(path)!r}: problem() returned {type(problem).__name__}, "
-            "expected a Problem."
-        )
-    return problem
-
-
-def _line_in(error: BaseException, path: Path) -> int | None:
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line
-
-
-def _build(build: Callable[..., Problem], what: str, parameters: Mapping[str, Any]) -> Problem:
-    known = list(inspect.signature(build).parameters)
-    for key in parameters:
-        if key not in known:
-            raise ProblemError(
-                f"{what}: unknown parameter {key!r}: "
-                + (nearest(key, known) if known else "it takes none.")
-            )
-    return build(**parameters)
+    return f"{hint}The choices are {', '.join(choices)}."

@@ -111,59 +111,46 @@ class Residual:
         self, theta: Float[Array, " p"], points: tuple[Points, ...]
     ) -> Float[Array, " terms"]:
         """Weighted mean square residual of every term; their sum is the loss. Replicated."""
-
-        @partial(
-            jax.shard_map,
-            mesh=self.mesh,
-            in_specs=(REPLICATED, SHARDED),  # θ whole, each device its own points
-            out_specs=REPLICATED,  # summed over the devices
-            check_vma=False,
-        )
-        def sums(theta, points):
-            local = [
-                jnp.sum(self.weighted(t, theta, p) ** 2)
-                for t, p in zip(self.terms, points, strict=True)
-            ]
-            return lax.psum(jnp.stack(local), POINTS)
-
-        return sums(theta, points)
+        return self._summed(lambda t, p: jnp.stack(self._squares(t, p)), theta, points)
 
     def losses(self, thetas: Float[Array, "t p"], points: tuple[Points, ...]) -> Float[Array, " t"]:
         """Mean square residuals at t trial parameter vectors: one collective for all of them."""
 
-        @partial(
-            jax.shard_map,
-            mesh=self.mesh,
-            in_specs=(REPLICATED, SHARDED),  # trials whole, each device its own points
-            out_specs=REPLICATED,  # summed over the devices
-            check_vma=False,
-        )
-        def sums(thetas, points):
-            def one(theta):
-                return sum(
-                    jnp.sum(self.weighted(t, theta, p) ** 2)
-                    for t, p in zip(self.terms, points, strict=True)
-                )
+        def local(thetas, points):
+            return lax.map(lambda theta: sum(self._squares(theta, points)), thetas)
 
-            return lax.psum(lax.map(one, thetas), POINTS)
-
-        return sums(thetas, points)
+        return self._summed(local, thetas, points)
 
     def gram(
         self, theta: Float[Array, " p"], points: tuple[Points, ...]
     ) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
         """(JᵀJ, Jᵀr): the normal equations, which lose every singular value below √eps·s₁."""
 
+        def local(theta, points):
+            rows = self.rows(theta, points)
+            return rows[:, :-1].T @ rows
+
+        product = self._summed(local, theta, points)
+        return product[:, :-1], product[:, -1]
+
+    def _squares(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> list[Array]:
+        """Sum of the squared weighted residuals of every term on one device's points."""
+        return [
+            jnp.sum(self.weighted(term, theta, block) ** 2)
+            for term, block in zip(self.terms, points, strict=True)
+        ]
+
+    def _summed(self, local: Callable, theta: Array, points: tuple[Points, ...]) -> Array:
+        """Σ over the devices of  local(θ, the points of the device).  Replicated."""
+
         @partial(
             jax.shard_map,
             mesh=self.mesh,
-            in_specs=(REPLICATED, SHARDED),  # θ whole, each device its own points
+            in_specs=(REPLICATED, SHARDED),  # parameters whole, each device its own points
             out_specs=REPLICATED,  # summed over the devices
             check_vma=False,
         )
-        def normal(theta, points):
-            rows = self.rows(theta, points)
-            return lax.psum(rows[:, :-1].T @ rows, POINTS)
+        def sums(theta, points):
+            return lax.psum(local(theta, points), POINTS)
 
-        product = normal(theta, points)
-        return product[:, :-1], product[:, -1]
+        return sums(theta, points)

@@ -71,16 +71,7 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """The configuration as {"table.key": value}, without run.seed."""
-        flat: dict[str, Any] = {}
-        stack = [("", self.config)]
-        while stack:
-            prefix, table = stack.pop(0)
-            for key, value in table.items():
-                if isinstance(value, dict):
-                    stack.append((f"{prefix}{key}.", value))
-                elif prefix + key != "run.seed":
-                    flat[prefix + key] = value
-        return flat
+        return {key: value for key, value in flat(self.config).items() if key != "run.seed"}
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -121,3 +112,14 @@ class Run:
                 f"{path}: cannot be read ({error}): expected a NumPy .npz file; "
                 "if the run is still going on, ask again in a moment."
             ) from error
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A tree of tables as {"table.key": value}."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values

@@ -21,14 +21,13 @@ from distgram.precision import set_precision
 from distgram.recording import Recorder
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
-from distgram.state import RunState, after, start
+from distgram.state import RunState, after, settled, start
 from distgram.step import Seen, make_step
 
 SUCCESS = ("target", "precision floor", "step budget", "time budget")
 
-# A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
-# and runs end at 10 to 40 times that in mean square. FLOOR_STEPS without progress there, and it ends.
-FLOOR_FACTOR, FLOOR_STEPS = 100.0, 8
+# Steps without progress at the precision floor after which a run ends there.
+FLOOR_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,11 @@ def solve(
             reason = _reason(state, info, seen, limits, seconds, caught)
             if reason or at % limits.log_every == 0 or at == 1:
                 row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
-                row |= _of_step(info, config.rule.name)
-                reason = reason or _target(row, limits)
+                row |= _of_step(info)
+                if reason != "signal" and (shown := _target(row, limits)):
+                    reason = shown  # a target counts at the last step of a budget too
+                    if reason == "target":
+                        state = settled(run, state, row["mean_square_residual"])
                 if at > saved or not resume:
                     recorder.metrics(row)
                 watch(row)
@@ -133,7 +135,7 @@ def solve(
                 break
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
-            state = after(state, theta, method_state, float(took.loss), limits)
+            state = after(run, state, theta, method_state, float(took.loss))
 
     row |= measure(state.best_theta, state.points)
     result = Result(
@@ -175,7 +177,7 @@ def _reason(
         if bool(info.converged) or (limits.target_residual and loss <= limits.target_residual):
             return "target"
         waited = int(state.step) - int(state.best_step)
-        at_floor = float(state.best_loss) <= FLOOR_FACTOR * float(seen.rounding) ** 2
+        at_floor = float(state.best_loss) <= float(seen.floor)
         if at_floor and waited >= min(FLOOR_STEPS, limits.patience):
             return "precision floor"
         if waited >= limits.patience:
@@ -190,14 +192,14 @@ def _reason(
 
 
 def _target(row: dict[str, Any], limits: RunConfig) -> str | None:
-    """'target' once the L2 error is what was asked for."""
+    """'target' once the L2 error is what was asked for, 'non-finite' where there is none."""
     if not math.isfinite(row["mean_square_residual"]):
         return "non-finite"
     wanted, error = limits.target_l2, row["l2_error"]
     return "target" if wanted is not None and error is not None and error <= wanted else None
 
 
-def _of_step(info: StepInfo | None, rule: str) -> dict[str, Any]:
+def _of_step(info: StepInfo | None) -> dict[str, Any]:
     """The part of a metrics row that says what the last step did."""
     if info is None:
         return {"rank": None, "regularization": None, "step_size": None, "accepted": None}

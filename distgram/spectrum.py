@@ -12,6 +12,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+# A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
+# and runs end at 10 to 40 times that in mean square.
+FLOOR_FACTOR = 100.0
+
 
 class Spectrum(NamedTuple):
     """Singular values s, right singular vectors vt (rows), coefficients c, residual outside.
@@ -55,6 +59,10 @@ class Spectrum(NamedTuple):
         """
         eps = jnp.finfo(theta.dtype).eps
         return eps / jnp.sqrt(12.0) * jnp.linalg.norm(self.s[:, None] * self.vt * theta)
+
+    def floor(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
+        """The mean square residual below which a loss is rounding:  100 parameter_rounding²."""
+        return FLOOR_FACTOR * self.parameter_rounding(theta) ** 2
 
 
 def hard_cutoff(spectrum: Spectrum, rank: Array) -> Float[Array, " k"]:

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from distgram.assemble import Assembled, draw_points, place_points
-from distgram.config import RunConfig
 from distgram.mesh import replicate
 from distgram.residual import Points
 from distgram.step import initial_state
@@ -47,12 +46,12 @@ def start(run: Assembled) -> RunState:
 
 
 def after(
-    state: RunState, theta: Array, method_state: Any, loss: float, limits: RunConfig
+    run: Assembled, state: RunState, theta: Array, method_state: Any, loss: float
 ) -> RunState:
     """The state after a step; the best is replaced by what is better by `min_decrease`."""
-    mesh = state.step.sharding.mesh  # type: ignore[attr-defined]
+    mesh = run.residual.mesh
     step = replicate(mesh, np.asarray(int(state.step) + 1))
-    better = loss < (1.0 - limits.min_decrease) * float(state.best_loss)
+    better = loss < (1.0 - run.config.run.min_decrease) * float(state.best_loss)
     return state._replace(
         theta=theta,
         method_state=method_state,
@@ -61,3 +60,9 @@ def after(
         best_loss=replicate(mesh, np.asarray(loss)) if better else state.best_loss,
         best_step=step if better else state.best_step,
     )
+
+
+def settled(run: Assembled, state: RunState, loss: float) -> RunState:
+    """The state with its parameters as the best: they reach a target that the loss knows not of."""
+    best_loss = replicate(run.residual.mesh, np.asarray(loss))
+    return state._replace(best_theta=state.theta, best_loss=best_loss, best_step=state.step)

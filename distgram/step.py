@@ -17,12 +17,12 @@ from distgram.rules import Rule, StepInfo
 
 
 class Seen(NamedTuple):
-    """What a step saw of the spectrum: singular values, RCE, and the rms residual that rounding
-    the parameters makes. All empty or nan for a baseline."""
+    """What a step saw of the spectrum: singular values, RCE, and the precision floor of
+    the mean square residual. All empty or nan for a baseline."""
 
     singular_values: Float[Array, " k"]
     rce: Float[Array, " k+1"]
-    rounding: Float[Array, ""]
+    floor: Float[Array, ""]
 
 
 Step = Callable[
@@ -58,11 +58,11 @@ def make_step(run: Assembled) -> Step:
 
         def step(theta, state, points):
             spectrum = run.factorization(residual, theta, points)
-            rounding = spectrum.parameter_rounding(theta)
+            floor = spectrum.floor(theta)
             theta, state, info = method.step(
                 spectrum, lambda thetas: residual.losses(thetas, points), theta, state
             )
-            return theta, state, info, Seen(spectrum.s, spectrum.rce(), rounding)
+            return theta, state, info, Seen(spectrum.s, spectrum.rce(), floor)
 
         return step
 

@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distgram import config, problem
-from distgram.assemble import Assembled, draw_points, fixed_count, place_points
+from distgram.assemble import Assembled, draw_points, place_points
+from distgram.collocation import fixed_count
+from distgram.config_rules import RULES, SEARCHES
 from distgram.mesh import replicate
 from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
+from distgram.registry import PROBLEMS, names
 from distgram.samplers import SAMPLERS
 from distgram.step import initial_state, make_step
 
@@ -54,8 +56,8 @@ class Described(NamedTuple):
 
 def problems() -> Iterator[Described]:
     """Every registered problem."""
-    for name in problem.names():
-        build = problem._REGISTRY[name]
+    for name in names():
+        build = PROBLEMS[name]
         doc = (inspect.getdoc(build) or "").split("\n\n")
         equations = [p for p in doc[1:] if p.startswith("    ")]
         lines = [doc[0].replace("\n", " "), *(line for p in equations for line in p.split("\n"))]
@@ -68,11 +70,9 @@ def problems() -> Iterator[Described]:
 
 def choices() -> dict[str, list[tuple[str, str]]]:
     """Title -> (name, one line), for everything else that a config names."""
-    rules = zip(config.rule_names(), config.RULES, strict=True)
-    searches = {"grid": config.GridSearchConfig, "backtracking": config.BacktrackingConfig}
     return {
-        "Rules and baselines: rule.name": [(n, _first_line(m)) for n, m in rules],
-        "Line searches: rule.line_search.name": [(n, _first_line(m)) for n, m in searches.items()],
+        "Rules and baselines: rule.name": [(n, _first_line(m)) for n, m in RULES.items()],
+        "Line searches: rule.line_search.name": [(n, _first_line(m)) for n, m in SEARCHES.items()],
         "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in SAMPLERS],
         "Activations: model.activation": [(n, ACTIVATION_WORDS[n]) for n in ACTIVATIONS],
         "Initializations: model.initialization": [

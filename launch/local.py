@@ -24,7 +24,7 @@ from distgram.problem import ProblemError
 from distgram.recording import RunDirError
 from distgram.regions import RegionError
 from distgram.rules import RuleError
-from distgram.run_folder import ReportError
+from distgram.run_folder import ReportError, flat
 from distgram.solve import Result
 
 USER_ERRORS = (
@@ -101,7 +101,7 @@ def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int
                 f"start a new run: `distgram solve {path} --set {key}=VALUE --out NEW_FOLDER`."
             )
     meta = checkpoint.read_meta(run_dir / "checkpoints")
-    now, then = _flat(dump(load(path))), _flat(meta["config"])
+    now, then = flat(dump(load(path))), flat(meta["config"])
     for key in (*now, *(k for k in then if k not in now)):
         if key not in keys and now.get(key) != then.get(key):
             remedy = f"give --set {key}=VALUE" if key in BUDGETS else "start a new run for another"
@@ -140,15 +140,5 @@ def _solve(
         ) from error
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _said(flat: dict[str, Any], key: str) -> str:
-    return repr(flat[key]) if key in flat else "not set"
+def _said(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "not set"

@@ -8,6 +8,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from launch.cli import main
 
 TINY = """
@@ -71,6 +73,11 @@ class Folder:
     def folders(self) -> list[str]:
         """The folders in it: none, where a command has written nothing."""
         return sorted(p.name for p in self.path.iterdir() if p.is_dir())
+
+
+def no_figures(patch: pytest.MonkeyPatch) -> None:
+    """Drawing is the report's, and takes longer than a tiny run."""
+    patch.setattr("launch.ending.report", lambda run_dir: run_dir / "report.html")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

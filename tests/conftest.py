@@ -7,6 +7,8 @@ full matmul precision, as in a run; BLAS threads shared out among the workers of
 import os
 import sys
 
+import pytest
+
 _LATE = [name for name in ("jax", "jaxlib", "scipy") if name in sys.modules]
 if _LATE:
     raise RuntimeError(f"tests/conftest.py must run before {_LATE} are imported; a plugin did it.")
@@ -22,3 +24,12 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=8",
     ]
 )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A place for configs and runs, whose runs draw no figures."""
+    from cli_runs import Folder, no_figures
+
+    no_figures(monkeypatch)
+    return Folder(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, Folder, metrics
+from cli_runs import TINY, Folder, metrics, no_figures
 
 from distgram.checkpoint import Checkpoints, newest, read_theta
 
@@ -25,22 +25,12 @@ zero = lambda x: jnp.zeros(1)
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr("launch.ending.report", lambda run_dir: run_dir / "report.html")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def solved(tmp_path_factory) -> Folder:
     """A folder with a run of 6 steps, its checkpoints at 2, 4 and 6. Not to be changed."""
     folder = Folder(tmp_path_factory.mktemp("solved"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("launch.ending.report", lambda run_dir: run_dir / "report.html")
+        no_figures(patch)
         assert folder.solve().code == 0
     return folder
 
@@ -63,6 +53,12 @@ def copied(solved: Folder, folder: Folder) -> Folder:
         ("problem.parameters.k=1", ["'k'", "it takes none"]),
         ('rule.name="anagramm"', ["rule.name", "'anagramm'", "did you mean 'anagram'?"]),
         ("rule.name=3", ["rule.name", "adaptive_ratio"]),
+        ('rule={name="engd", line_search={cuont=3}}', ["'rule.line_search.cuont'", "'count'?"]),
+        ("rule.line_search={}", ["unknown key 'rule.line_search'", "trials"]),
+        (
+            'rule={name="anagram", line_search={count=3}}',
+            ["rule.line_search.name is missing", "grid, backtracking"],
+        ),
         ('model.activation="tahn"', ["model.activation", "'tahn'", "did you mean 'tanh'?"]),
         ('model.initialization="glorto"', ["'glorto'", "did you mean 'glorot'?"]),
         ('model.features="fuorier"', ["'fuorier'", "did you mean 'fourier'?"]),

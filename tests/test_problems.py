@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distgram.problem import Problem, ProblemError, get, names
+from distgram.problem import Problem, ProblemError
 from distgram.problems import burgers as burgers_module
 from distgram.regions import Box
+from distgram.registry import get, names
 
 EVERY = ["allen_cahn", "burgers", "heat", "laplace2d", "laplace5d", "poisson_nonlinear"]
 EXACT = [

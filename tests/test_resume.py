@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, Folder, metrics
+from cli_runs import TINY, metrics
 
 from distgram.checkpoint import newest, read_meta, read_theta
 
@@ -20,16 +20,6 @@ RULES = {
     "adaptive_ratio": TINY,
     "amstramgram": TINY.replace('name = "adaptive_ratio"', 'name = "amstramgram"\nepsilon = 1e-9'),
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr("launch.ending.report", lambda run_dir: run_dir / "report.html")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path)
 
 
 def theta(run: Path) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.operators import Field, along_curve, value
-from distgram.problem import HardConstraint, Problem, Reference, Term, register
+from distgram.problem import HardConstraint, Problem, Reference, Term
 from distgram.regions import Box, Faces, Initial
+from distgram.registry import register
 
 DIFFUSIVITY = 1e-3
 RATE = 5.0

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.operators import Field, along_curve, value
-from distgram.problem import HardConstraint, Problem, ProblemError, Reference, Term, register
+from distgram.problem import HardConstraint, Problem, ProblemError, Reference, Term
 from distgram.regions import Box, Faces, Initial
+from distgram.registry import register
 
 
 def cole_hopf(t: np.ndarray, x: np.ndarray, viscosity: float, spacing: float = 0.024) -> np.ndarray:

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.operators import Field, along_curve, value
-from distgram.problem import HardConstraint, Problem, Term, register
+from distgram.problem import HardConstraint, Problem, Term
 from distgram.regions import Box, Faces, Initial
+from distgram.registry import register
 
 DIFFUSIVITY = 0.25
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.operators import laplacian, value
-from distgram.problem import HardConstraint, Problem, Term, register
+from distgram.problem import HardConstraint, Problem, Term
 from distgram.regions import Box, Faces
+from distgram.registry import register
 
 
 def _solution(x: Float[Array, " 2"]) -> Float[Array, " 1"]:

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.operators import laplacian, value
-from distgram.problem import Problem, Term, register
+from distgram.problem import Problem, Term
 from distgram.regions import Box, Faces
+from distgram.registry import register
 
 DIMENSION = 5
 

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.operators import Field, value, value_gradient_laplacian
-from distgram.problem import HardConstraint, Problem, ProblemError, Term, register
+from distgram.problem import HardConstraint, Problem, ProblemError, Term
 from distgram.regions import Box, Faces
+from distgram.registry import register
 
 
 def _operator(u: Field) -> Field:

@@ -67,7 +67,7 @@ class AdaptiveRatio(Rule):
     initial: float = 1.0
     excursion: float = 0.1
     patience: int = 4
-    depth: float = 1e-4
+    depth: float = 1e-8
 
     def __post_init__(self):
         for name, low, high in (
@@ -95,6 +95,7 @@ class AdaptiveRatio(Rule):
 
     def step(self, spectrum, losses_at, theta, state):
         deep = state.reference <= self.depth * state.first
+        deep &= state.reference > spectrum.floor(theta)  # below it there is nothing to leave
         uphill = (state.waited >= self.patience) & deep & (self.excursion < 1)
         around = self.window ** jnp.linspace(1.0, -1.0, self.trials)
         below = 10.0 ** -jnp.arange(1.0, self.trials + 1)

@@ -47,10 +47,10 @@ class ANaGRAM(Rule):
         return ()
 
     def step(self, spectrum, losses_at, theta, state):
-        if self.cutoff is not None:
-            alpha = jnp.asarray(self.cutoff, theta.dtype)
-        else:
+        if self.relative_cutoff is not None:
             alpha = self.relative_cutoff * spectrum.s[0]
+        else:
+            alpha = jnp.asarray(self.cutoff, theta.dtype)
         rank = jnp.sum(spectrum.s >= alpha)
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]

@@ -53,7 +53,7 @@ def laplace5d(interior: int, boundary: int) -> Assembled:
 
 
 def obvious_step(run: Assembled):
-    """(θ, points) -> (θ, loss after it): nested derivatives, dense SVD, one vmap over the trials."""
+    """(θ, points) -> (θ, loss there): nested derivatives, dense SVD, one vmap over the trials."""
     interior, boundary = run.terms
 
     def weighted(theta, term, x, w):
@@ -171,7 +171,9 @@ def case(interior: int, boundary: int, repeat: int) -> dict:
 
 
 def table(cases: list[dict]) -> str:
-    lines = ["P     S       obvious/s   ours/s   faster   of ours: Jacobian  QR      SVD     trials"]
+    lines = [
+        "P     S       obvious/s   ours/s   faster   of ours: Jacobian  QR      SVD     trials"
+    ]
     for c in cases:
         for what, t in (("median", c), ("least", c["least"])):
             p = t["parts"]

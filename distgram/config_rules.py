@@ -1,0 +1,111 @@
+"""The tables [rule] and [rule.line_search] of a configuration: one model a rule or baseline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from distgram.config_errors import named
+
+
+class Table(BaseModel):
+    """A table of a configuration: no unknown key, no infinity, and it does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GridSearchConfig(Table):
+    """Steps ratio^j, all tried at once."""
+
+    name: Literal["grid"] = "grid"
+    count: PositiveInt = 31
+    ratio: float = 0.5
+
+
+class BacktrackingConfig(Table):
+    """Steps ratio^j, the first with enough decrease."""
+
+    name: Literal["backtracking"]
+    count: PositiveInt = 31
+    ratio: float = 0.5
+    armijo: float = 1e-4
+
+
+LineSearchConfig = Annotated[GridSearchConfig | BacktrackingConfig, Field(discriminator="name")]
+
+
+class AdaptiveRatioConfig(Table):
+    """Tikhonov steps whose λ follows actual over predicted decrease."""
+
+    name: Literal["adaptive_ratio"]
+    ratio: float = 0.075
+    window: float = 20.0
+    trials: int = 12
+    initial: float = 1.0
+    excursion: float = 0.1
+    patience: int = 4
+    depth: float = 1e-8
+
+
+class ANaGRAMConfig(Table):
+    """Fixed cutoff, absolute or relative, and a line search."""
+
+    name: Literal["anagram"]
+    cutoff: float | None = None
+    relative_cutoff: float | None = None
+    line_search: LineSearchConfig = GridSearchConfig()
+
+
+class AMStramGRAMConfig(Table):
+    """Cutoff rank min(r∩, rε) in r_max/r_min steps."""
+
+    name: Literal["amstramgram"]
+    epsilon: float
+    line_search: LineSearchConfig = GridSearchConfig()
+
+
+class ENGDConfig(Table):
+    """Full Gram matrix natural gradient."""
+
+    name: Literal["engd"]
+    line_search: GridSearchConfig = GridSearchConfig()
+
+
+class AdamConfig(Table):
+    """Adam with an exponentially decaying learning rate."""
+
+    name: Literal["adam"]
+    learning_rate: float = 1e-3
+    decay_steps: PositiveInt = 1000
+    decay_rate: float = 1.0
+
+
+class LBFGSConfig(Table):
+    """L-BFGS with a zoom line search."""
+
+    name: Literal["lbfgs"]
+    memory_size: PositiveInt = 50
+    line_search_steps: PositiveInt = 30
+
+
+class SSBroydenConfig(Table):
+    """Self-scaled Broyden, dense, with a strong Wolfe line search."""
+
+    name: Literal["ssbroyden"]
+    line_search_steps: PositiveInt = 30
+
+
+RuleConfig = Annotated[
+    AdaptiveRatioConfig
+    | ANaGRAMConfig
+    | AMStramGRAMConfig
+    | ENGDConfig
+    | AdamConfig
+    | LBFGSConfig
+    | SSBroydenConfig,
+    Field(discriminator="name"),
+]
+
+# Of Annotated[A | B, ...] the union: name -> model.
+RULES, SEARCHES = named(get_args(RuleConfig)[0]), named(get_args(LineSearchConfig)[0])
