@@ -57,7 +57,8 @@ class HardConstraint:
 
     Args:
         lift: g, equal to the prescribed values where l vanishes, (d,) -> (m,).
-        distance: l, zero exactly on the constrained set and nowhere else, (d,) -> (m,) or (1,).
+        distance: l, (d,) -> (m,) or (1,), zero on the constrained set; elsewhere at most where
+            every solution has the values of g, by a symmetry say.
         satisfies: names of the terms that hold for every n, which then need no points.
 
     Source: Lagaris, Likas, Fotiadis, IEEE Trans. Neural Networks 9 (1998) 987.

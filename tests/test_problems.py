@@ -79,10 +79,15 @@ def test_hard_constraints_hold_for_any_network(name):
     assert rest == {"interior"}
     for term in constraint.satisfies:
         assert abs(residual(problem, term, u)).max() < 1e-15, term  # eps times |u| <= 2
-    # the distance is positive inside, has size 1, and so leaves the interior to the network
-    x = jnp.asarray(problem.domain.sample(2000, 0))
-    distance = jax.jit(jax.vmap(constraint.distance))(x)
-    assert 0 < distance.min() and 0.9 < distance.max() <= 1
+    # the distance has size 1, and where it vanishes, to the rounding of pi, u is the lift: there
+    # and nowhere else nothing is left to the network
+    distance, lift = jax.vmap(constraint.distance), jax.vmap(constraint.lift)
+    size = abs(jax.jit(distance)(jnp.asarray(problem.domain.sample(2000, 0))))
+    assert 0 < size.min() and 0.9 < size.max() <= 1
+    known = problem.known()
+    x = jnp.asarray(known.x)
+    zero = (abs(distance(x)) < 1e-15)[:, 0]
+    assert zero.sum() > 100 and abs(lift(x) - known.u)[zero].max() < 1e-15
     assert abs(residual(problem, "interior", u)).max() > 0.1
 
 
