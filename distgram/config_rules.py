@@ -85,7 +85,7 @@ class LBFGSConfig(Table):
     """L-BFGS with a zoom line search."""
 
     name: Literal["lbfgs"]
-    memory_size: PositiveInt = 50
+    memory_size: PositiveInt = 20
     line_search_steps: PositiveInt = 30
 
 
