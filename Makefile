@@ -1,4 +1,5 @@
-# make solve   one PDE to machine precision, on all devices of this machine
+# make solve   one PDE to machine precision, on all devices of this machine; a second time with
+#              ARGS=--force, which replaces the older run; CONFIG=... for another problem
 # make test    every check: style, types, import directions, tests
 # make table   the table of the README (hours; goes on where it stopped)
 # make clean   remove the environment and caches; runs/ stays
@@ -12,7 +13,7 @@ CONFIG  ?= configs/laplace2d.toml
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
-	$(BIN)/distgram solve $(CONFIG)
+	$(BIN)/distgram solve $(CONFIG) $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from distgram.baselines.adam import Adam
 from distgram.baselines.engd import ENGD
 from distgram.baselines.lbfgs import LBFGS
 from distgram.baselines.ssbroyden import SSBroyden
-from distgram.collocation import draw, draw_held_out, fixed_count
+from distgram.collocation import draw, draw_held_out, probe
 from distgram.config import Config
 from distgram.factorization.tsqr import TSQR
 from distgram.line_search import Backtracking, GridSearch, LineSearch
@@ -119,7 +119,7 @@ def _line_search(c) -> LineSearch:
 
 
 def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
-    """The terms that need points; `[points]` must name exactly these."""
+    """The terms that need points, with their weights; `[points]` must name exactly these."""
     hard = (
         problem.constraint.satisfies if config.model.hard_constraint and problem.constraint else ()
     )
@@ -137,7 +137,7 @@ def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
             raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
     if not terms:
         raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    return terms
+    return tuple(replace(t, weight=t.weight * config.points[t.name].weight) for t in terms)
 
 
 def assemble(config: Config, mesh: Mesh) -> Assembled:
@@ -172,8 +172,7 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
             "expected one shape (m,) for both, one entry an equation."
         )
-    sample = term.region.sample(fixed_count(term) or 64, 0, "uniform")
-    check_target(problem, term, sample)
+    check_target(problem, term, probe(term, 64))
     return left.shape[0]
 
 

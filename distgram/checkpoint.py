@@ -83,10 +83,10 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]]:
         """The newest whole checkpoint, laid out as `like` is: (step, state, meta).
 
-        A checkpoint that cannot be read is passed over, with a warning that names it.
+        A torn checkpoint is passed over, with a warning that names it.
 
         Raises:
-            CheckpointError: there is none, or none can be read.
+            CheckpointError: there is none, none is whole, or a whole one cannot be restored.
         """
         abstract = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
@@ -96,18 +96,21 @@ class Checkpoints:
         )
         broken = []
         for step in reversed(self.steps()):
-            try:
-                if not is_whole(self.folder / str(step)):
-                    raise ValueError("its files are not those that were written")
-                restored = self._manager.restore(step, args=args)
-            except Exception as error:  # torn files raise anything from ValueError to OSError
+            if not is_whole(self.folder / str(step)):
                 log.warning(
-                    "the checkpoint of step %d cannot be read and is passed over: %s.",
+                    "the checkpoint of step %d cannot be read and is passed over: its files are "
+                    "not those that were written.",
                     step,
-                    _short(error),
                 )
                 broken.append(step)
                 continue
+            try:
+                restored = self._manager.restore(step, args=args)
+            except Exception as error:  # whole, and yet not read: not to be thrown away
+                raise CheckpointError(
+                    f"the checkpoint of step {step} in {self.folder} is whole and cannot be "
+                    f"restored: {_short(error)}."
+                ) from error
             for later in broken:
                 self._manager.delete(later)
             return step, restored["state"], restored["meta"]

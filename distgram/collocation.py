@@ -40,6 +40,18 @@ def draw(
         )
 
 
+def probe(term: Term, count: int) -> np.ndarray:
+    """Uniform points (n, d) to check a term at: `count`, or as many more as its region asks for."""
+    if (fixed := fixed_count(term)) is not None:
+        return term.region.sample(fixed, 0, "uniform")
+    for doubled in range(12):  # the boundary of a slender box needs some on its smallest face
+        try:
+            return term.region.sample(count << doubled, 0, "uniform")
+        except RegionError:
+            continue
+    return term.region.sample(count << 12, 0, "uniform")
+
+
 def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
     """Uniform points (n, d) that no training sees; a fixed region gives its own again.
 

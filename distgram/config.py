@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from distgram.config_errors import ConfigError, sentence
-from distgram.config_rules import RuleConfig, Table
+from distgram.config_rules import AdaptiveRatioConfig, RuleConfig, Table
 
 
 class ProblemConfig(Table):
@@ -61,17 +61,18 @@ class FocusConfig(Table):
 
 
 class PointsConfig(Table):
-    """The collocation points of one term."""
+    """The collocation points of one term, and a factor of its weight in the loss."""
 
     count: PositiveInt
     sampler: str = "sobol"
+    weight: PositiveFloat = 1.0
     focus: FocusConfig | None = None
 
 
 class RunConfig(Table):
     """Budgets, targets and how often things are looked at and saved."""
 
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: NonNegativeInt = 300
     time_budget_s: PositiveFloat | None = None
     target_l2: PositiveFloat | None = None
@@ -97,7 +98,7 @@ class Config(Table):
     problem: ProblemConfig
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
-    rule: RuleConfig
+    rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     run: RunConfig = RunConfig()
     memory: MemoryConfig = MemoryConfig()
 

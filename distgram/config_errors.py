@@ -43,6 +43,9 @@ def sentence(error: ValidationError, config: type[BaseModel]) -> str:
         return f"{key}.name is missing: the choices are {', '.join(names)}."
     if first["type"] == "missing":
         return f"{key} is missing."
+    if first["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        within = f" with the key {key}.name" if names else ""
+        return f"{key} = {first['input']!r}: expected a table{within}."
     message = first["msg"].removeprefix("Value error, ")
     return f"{key} = {first['input']!r}: {message[0].lower()}{message[1:]}."
 

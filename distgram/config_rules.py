@@ -10,9 +10,10 @@ from distgram.config_errors import named
 
 
 class Table(BaseModel):
-    """A table of a configuration: no unknown key, no infinity, and it does not change."""
+    """A table of a configuration: no unknown key, no infinity, no value of another type (`true` is
+    no number, `"10"` neither), and it does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class GridSearchConfig(Table):

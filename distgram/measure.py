@@ -17,7 +17,7 @@ class Measure:
     """Residuals by term on the training and on held-out points, and the error of the solution.
 
     Errors are the rms of u - u* over the problem's evaluation set, absolute and relative to the
-    rms of u*; None where no solution is known.
+    rms of u*; None where no solution is known, the relative one also where u* = 0.
     """
 
     def __init__(self, run: Assembled):
@@ -53,7 +53,8 @@ class Measure:
             error = np.asarray(u) - self._known.u
             with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
                 l2 = float(np.sqrt(np.mean(error**2)))
-            relative = l2 / float(np.sqrt(np.mean(self._known.u**2)))
+            size = float(np.sqrt(np.mean(self._known.u**2)))
+            relative = l2 / size if size > 0 else None
         return {
             "mean_square_residual": float(train.sum()),
             "terms": dict(zip(self._names, train.tolist(), strict=True)),

@@ -38,7 +38,7 @@ def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
     """Make the folder of a new run and write its configuration.
 
     Raises:
-        RunDirError: it holds something already and `force` is not given.
+        RunDirError: it holds something already and `force` is not given; it cannot be made.
     """
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         if not force:
@@ -49,8 +49,14 @@ def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
         if not (run_dir / "config.toml").is_file():
             raise RunDirError(f"{run_dir}: --force replaces a run folder only, and this is none.")
         shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _write_text(run_dir / "config.toml", tomli_w.dumps(config))
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        _write_text(run_dir / "config.toml", tomli_w.dumps(config))
+    except OSError as error:
+        raise RunDirError(
+            f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose "
+            "another --out."
+        ) from error
 
 
 class Recorder:

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from distgram import problems
 from distgram.problem import Problem, ProblemError, nearest
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {}
+USER_MODULE = "distgram_problem_file"  # no name that a file of the user's could hide
 
 
 def register(name: str) -> Callable[[Callable[..., Problem]], Callable[..., Problem]]:
@@ -53,13 +55,14 @@ def load_file(path: str | Path, parameters: Mapping[str, Any] | None = None) -> 
     path = Path(path)
     if not path.is_file():
         raise ProblemError(f"problem.file = {str(path)!r}: no such file.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(USER_MODULE, path)
     if spec is None or spec.loader is None:
         raise ProblemError(f"problem.file = {str(path)!r}: expected a Python file (.py).")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[USER_MODULE] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = getattr(error, "lineno", None) or _line_in(error, path)
         raise ProblemError(
             f"problem.file = {str(path)!r} does not import: "

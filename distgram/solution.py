@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -15,13 +17,18 @@ from distgram.assemble import build_model, build_problem
 from distgram.checkpoint import newest, read_theta
 from distgram.config import Config
 from distgram.models import FlatModel
-from distgram.operators import gradient, laplacian, partial
+from distgram.operators import gradient, laplacian, partial, value
 from distgram.precision import set_precision
 from distgram.problem import Operator, Problem
 
 
 class SolutionError(ValueError):
     """Points at which a solution cannot be evaluated: the message names their shape."""
+
+
+@cache
+def _along(axis: int, order: int) -> Operator:
+    return lambda u: partial(u, axis, order)
 
 
 @dataclass(frozen=True)
@@ -36,14 +43,15 @@ class Solution:
     problem: Problem
     model: FlatModel
     theta: Float[np.ndarray, " p"]
+    _compiled: dict[Operator, Callable] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """u(x)."""
-        return self.apply(lambda u: u, x)
+        return self.apply(value, x)
 
     def partial(self, x: np.ndarray, axis: int, order: int = 1) -> np.ndarray:
         """d^order u / dx_axis^order."""
-        return self.apply(lambda u: partial(u, axis, order), x)
+        return self.apply(_along(axis, order), x)
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
         """All first derivatives, (n, m d): entry i d + k is du_i/dx_k; the gradient for m = 1."""
@@ -59,13 +67,16 @@ class Solution:
         d = self.problem.dim
         if x.ndim not in (1, 2) or x.shape[-1] != d:
             raise SolutionError(f"points of shape {x.shape}: expected (n, {d}) or ({d},).")
-        field = operator(self.model.field(jnp.asarray(self.theta)))
-        values = np.asarray(jax.jit(jax.vmap(field))(jnp.asarray(np.atleast_2d(x))))
+        if operator not in self._compiled:
+            self._compiled[operator] = jax.jit(
+                lambda theta, x: jax.vmap(operator(self.model.field(theta)))(x)
+            )
+        values = np.asarray(self._compiled[operator](self.theta, jnp.asarray(np.atleast_2d(x))))
         return values if x.ndim == 2 else values[0]
 
 
 def load(run_dir: str | Path) -> Solution:
-    """The solution of a run folder, whatever devices it was found on.
+    """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
 
     Raises:
         ConfigError: no config.toml in it. CheckpointError: no whole checkpoint.

@@ -112,6 +112,8 @@ def solve(
             seconds = time.perf_counter() - began
             at = int(state.step)
             reason = _reason(state, info, seen, limits, seconds, caught)
+            if reason == "target" and info is not None and info.loss < state.best_loss:
+                state = settled(run, state, float(info.loss))
             if reason or at % limits.log_every == 0 or at == 1:
                 row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
                 row |= _of_step(info)

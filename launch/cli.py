@@ -175,7 +175,7 @@ def compare(
         table = Table(show_header=False, box=None)
         for name, text in zip(reports.HEADER, reports.cells(row), strict=True):
             table.add_row(name, text)
-        _console(sys.stdout).print(table)
+        _console(sys.stdout).print(table, "")
     print(page)
 
 

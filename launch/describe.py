@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.assemble import Assembled, draw_points, place_points
-from distgram.collocation import fixed_count
+from distgram.collocation import probe
 from distgram.config_rules import RULES, SEARCHES
 from distgram.mesh import replicate
 from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
@@ -111,7 +111,7 @@ def operator_residuals(run: Assembled, count: int = 256) -> Iterator[tuple[str, 
     if exact is None:
         return
     for term in run.problem.terms:
-        x = jnp.asarray(term.region.sample(fixed_count(term) or count, 0, "uniform"))
+        x = jnp.asarray(probe(term, count))
         left = np.asarray(jax.vmap(term.operator(exact))(x))
         right = np.asarray(jax.vmap(term.target)(x))
         yield term.name, _rms(left - right), max(_rms(left), _rms(right))

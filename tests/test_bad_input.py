@@ -14,16 +14,6 @@ from cli_runs import TINY, Folder, metrics, no_figures
 
 from distgram.checkpoint import Checkpoints, newest, read_theta
 
-PDE = """
-import jax.numpy as jnp
-from distgram.operators import laplacian, value
-from distgram.problem import Problem, Term
-from distgram.regions import Box, Faces
-
-box = Box((0.0, 0.0), (1.0, 1.0))
-zero = lambda x: jnp.zeros(1)
-"""
-
 
 @pytest.fixture(scope="module")
 def solved(tmp_path_factory) -> Folder:
@@ -68,6 +58,13 @@ def copied(solved: Folder, folder: Folder) -> Folder:
             ["points.interior", "'sobel'", "did you mean 'sobol'?"],
         ),
         ('run.steps="many"', ["run.steps", "'many'", "integer"]),
+        ("run.steps=true", ["run.steps", "True", "integer"]),
+        ('run.steps="10"', ["run.steps", "'10'", "integer"]),
+        ("run.seed=-1", ["run.seed", "-1", "greater than or equal to 0"]),
+        ("run.seed=9223372036854775808", ["run.seed", "9223372036854775808", "less than"]),
+        ("model=3", ["model = 3: expected a table."]),
+        ("points.interior=7", ["points.interior = 7: expected a table."]),
+        ('rule="adam"', ["rule = 'adam': expected a table with the key rule.name."]),
         ("run.steps=-1", ["run.steps", "-1", "greater than or equal to 0"]),
         ("model.hidden=8", ["model.hidden", "8", "list"]),
         ("model.gain=nan", ["model.gain", "nan", "finite"]),
@@ -110,62 +107,14 @@ def test_more_devices_than_there_are(folder):
     assert folder.folders() == []
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        (
-            "line = Box((0.0,), (1.0,))\n"
-            "terms = (Term('interior', laplacian, zero, line), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "def problem():\n    return Problem('mine', box, terms)",
-            ["'mine'", "'interior'", "dimension 1", "expected 2"],
-        ),
-        (
-            "terms = (Term('interior', lambda u: lambda x: jnp.ones(3), zero, box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms)",
-            ["'mine'", "'interior'", "(3,)", "(1,)"],
-        ),
-        (
-            "terms = (Term('interior', laplacian, lambda x: 1 / x[:1].round(), box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms)",
-            ["'mine'", "'interior'", "target is not finite at x = [0."],
-        ),
-        (
-            "terms = (Term('interior', lambda u: u(3), zero, box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms)",
-            ["'mine'", "'interior'", "cannot be traced"],
-        ),
-        (
-            "terms = (Term('interior', laplacian, zero, box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms, exact=lambda x: x)",
-            ["'mine'", "exact solution", "(2,)", "(1,)"],
-        ),
-        ("import nonesuch", ["mine.py", "does not import", "nonesuch", "line 10"]),
-        ("def problem(:", ["mine.py", "does not import", "SyntaxError", "line 10"]),
-        ("def problem():\n    return 1 / 0", ["mine.py", "ZeroDivisionError"]),
-        ("problems = 3", ["mine.py", "expected it to define `problem`", "problems"]),
-    ],
-    ids=[
-        *("region of the wrong dimension", "residual of the wrong shape", "non-finite target"),
-        *("operator that fails", "exact of the wrong shape", "import that fails"),
-        *("syntax error", "function that fails", "no problem in it"),
-    ],
-)
-def test_a_wrong_problem_file_is_named(folder, body, words):
-    folder.write("mine.py", f"{PDE}\n{body}\n")
-    sentence = folder.solve(text=TINY.replace('name = "laplace2d"', 'file = "mine.py"')).sentence
-    for word in words:
-        assert word in sentence, sentence
-    assert folder.folders() == []
+def test_a_folder_that_cannot_be_made_is_named(folder):
+    folder.write("file", "")
+    sentence = folder.solve(out="file/run").sentence
+    assert "file/run: the run folder cannot be made" in sentence and "--out" in sentence
 
 
-def test_a_missing_problem_file_is_named(folder):
-    sentence = folder.solve(text=TINY.replace('name = "laplace2d"', 'file = "mine.py"')).sentence
-    assert "mine.py" in sentence and "no such file" in sentence
+def test_a_config_that_is_a_folder_is_named(folder):
+    assert "s a directory" in folder.call("solve", folder.path).sentence
 
 
 def test_an_older_run_is_replaced_only_when_forced(copied):

@@ -150,7 +150,6 @@ def test_exactly_one_of_name_and_file():
 @pytest.mark.parametrize(
     "missing, message",
     [
-        ("rule", "rule is missing."),
         ("points", "points is missing."),
         ("problem", "problem is missing."),
     ],
@@ -264,3 +263,9 @@ def test_every_rule_is_written_and_read(rule):
     assert config.rule.name == rule["name"]
     again = Config.model_validate(tomllib.loads(tomli_w.dumps(dump(config))))
     assert again == config
+
+
+def test_the_default_rule_is_the_one_of_the_best_configs():
+    without = tree()
+    del without["rule"]
+    assert check(without).rule.name == "adaptive_ratio"

@@ -10,7 +10,7 @@ import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from distgram.spectrum import Spectrum
@@ -33,9 +33,9 @@ class StepInfo(NamedTuple):
     regularization: Float[Array, ""]
     step_size: Float[Array, ""]
     accepted: Bool[Array, ""]
-    converged: Bool[Array, ""] = jnp.asarray(False)
-    r_cap: Int[Array, ""] = jnp.asarray(-1)
-    r_eps: Int[Array, ""] = jnp.asarray(-1)
+    converged: Bool[Array | np.ndarray, ""] = np.asarray(False)
+    r_cap: Int[Array | np.ndarray, ""] = np.asarray(-1)
+    r_eps: Int[Array | np.ndarray, ""] = np.asarray(-1)
 
 
 class RuleError(ValueError):

@@ -17,7 +17,7 @@ import os
 import statistics
 import time
 
-if __name__ == "__main__":  # one BLAS thread a core at most: see the notes on spinning threads
+if __name__ == "__main__":  # LAPACK's threads spin: more of them than cores slow each other
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax

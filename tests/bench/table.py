@@ -2,7 +2,8 @@
 
     python tests/bench/table.py [--configs a b ...] [--seeds n] [--jobs n] [--out runs/table]
 
-A run whose result.json exists is not run again; an interrupted one is resumed. Each job gets its
+A run whose result.json exists is not run again, unless its config has changed since; an interrupted
+one is resumed. Each job gets its
 share of the cores, in whole BLAS threads: LAPACK's spinning threads slow each other down badly
 when there are more of them than cores. The last lines are the table in Markdown; it is also
 written to <out>/table.md, with the figures in table.json.
@@ -21,6 +22,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from distgram.config import dump, load
 from distgram.report import summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +32,12 @@ SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of
 def run_one(config: Path, seed: int, out: Path, threads: int) -> Path:
     """Solve, resume or skip one run; its folder."""
     folder = out / config.stem / str(seed)
-    if (folder / "result.json").is_file():
+    wanted = dump(load(config, [f"run.seed={seed}"]))
+    same = (folder / "config.toml").is_file() and dump(load(folder / "config.toml")) == wanted
+    if same and (folder / "result.json").is_file():
         return folder
     command = [sys.executable, "-m", "launch.cli"]
-    if (folder / "checkpoints").is_dir():
+    if same and any((folder / "checkpoints").glob("*/seal.json")):
         command += ["resume", str(folder)]
     else:
         command += ["solve", str(config), "--seed", str(seed), "--out", str(folder), "--force"]
