@@ -3,8 +3,7 @@
 import jax
 import pytest
 
-from distgram.assemble import assemble
-from distgram.collocation import draw_points, place_points
+from distgram.assemble import assemble, draw_points, place_points
 from distgram.config import check
 from distgram.config_errors import ConfigError
 from distgram.mesh import make_mesh
