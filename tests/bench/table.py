@@ -29,12 +29,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of the source
 
 
+def ended(folder: Path) -> bool:
+    """Whether the run of a folder came to its own end."""
+    path = folder / "result.json"
+    return path.is_file() and json.loads(path.read_text())["reason"] != "signal"
+
+
 def run_one(config: Path, seed: int, out: Path, threads: int) -> Path:
     """Solve, resume or skip one run; its folder."""
     folder = out / config.stem / str(seed)
     wanted = dump(load(config, [f"run.seed={seed}"]))
     same = (folder / "config.toml").is_file() and dump(load(folder / "config.toml")) == wanted
-    if same and (folder / "result.json").is_file():
+    if same and ended(folder):
         return folder
     command = [sys.executable, "-m", "launch.cli"]
     if same and any((folder / "checkpoints").glob("*/seal.json")):
@@ -84,7 +90,7 @@ def main() -> None:
         done = [
             folder
             for (c, _), folder in zip(jobs, folders, strict=True)
-            if c == config and (folder / "result.json").is_file()
+            if c == config and ended(folder)
         ]
         if done:
             (row,) = summary(done)
