@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import jax
@@ -17,9 +16,14 @@ from distgram.baselines.lbfgs import LBFGS
 from distgram.baselines.ssbroyden import SSBroyden
 from distgram.collocation import draw, draw_held_out, probe
 from distgram.config import Config
+from distgram.factorization import Factorization
+from distgram.factorization.dual import Dual
+from distgram.factorization.gram import Gram
+from distgram.factorization.randomized import Randomized
 from distgram.factorization.tsqr import TSQR
 from distgram.line_search import Backtracking, GridSearch, LineSearch
 from distgram.models import MLP, Features, FlatModel, flatten
+from distgram.plan import Plan, Shape, plan
 from distgram.problem import Problem, ProblemError, Term, nearest
 from distgram.regions import RegionError
 from distgram.registry import get, load_file
@@ -38,7 +42,8 @@ class Assembled:
     problem: Problem
     model: FlatModel
     residual: Residual
-    factorization: TSQR
+    plan: Plan
+    factorization: Factorization
     method: Rule | Baseline
 
     @property
@@ -149,12 +154,28 @@ def assemble(config: Config, mesh: Mesh) -> Assembled:
     problem = build_problem(config)
     terms = open_terms(config, problem)
     model = build_model(config, problem)
-    residual = Residual(terms, model, mesh, config.memory.chunk)
     rows = sum(config.points[t.name].count * check_term(problem, model, t) for t in terms)
     check_exact(problem)
-    wanted = config.memory.row_block or max(8 * (model.p + 1), 4096)
-    blocks = max(1, math.ceil(rows / mesh.size / wanted))
-    return Assembled(config, problem, model, residual, TSQR(blocks), build_method(config))
+    planned = plan_step(config, Shape(rows, model.p, mesh.size))
+    residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
+    factorization = build_factorization(config, planned)
+    return Assembled(config, problem, model, residual, planned, factorization, build_method(config))
+
+
+def plan_step(config: Config, shape: Shape) -> Plan:
+    """The factorization and the row blocks of a config for a shape."""
+    c, memory = config.factorization, config.memory
+    sizes = c.model_dump(include={"width", "capacity"})
+    return plan(shape, c.name, memory.budget_gib, memory.row_block, **sizes)
+
+
+def build_factorization(config: Config, planned: Plan) -> Factorization:
+    """The factorization that was planned."""
+    svd = getattr(config.factorization, "svd", "lapack")
+    direct: dict[str | None, Factorization] = {"tsqr": TSQR(svd), "dual": Dual(), "gram": Gram()}
+    if planned.name in direct:
+        return direct[planned.name]
+    return Randomized(planned.widths, direct.get(planned.dense), config.run.seed)
 
 
 def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
@@ -216,7 +237,7 @@ def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], .
 def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
     """Weight, pad and shard drawn points."""
     return tuple(
-        make_points(run.residual.mesh, term, x, density, run.factorization.blocks)
+        make_points(run.residual.mesh, term, x, density, run.residual.blocks)
         for term, (x, density) in zip(run.terms, drawn, strict=True)
     )
 

@@ -20,7 +20,13 @@ from pydantic import (
 )
 
 from distgram.config_errors import ConfigError, sentence
-from distgram.config_rules import AdaptiveRatioConfig, RuleConfig, Table
+from distgram.config_rules import (
+    AdaptiveRatioConfig,
+    AutoConfig,
+    FactorizationConfig,
+    RuleConfig,
+    Table,
+)
 
 
 class ProblemConfig(Table):
@@ -86,8 +92,10 @@ class RunConfig(Table):
 
 
 class MemoryConfig(Table):
-    """Sizes that bound memory, not results: rows folded at once, points differentiated at once."""
+    """Sizes that bound memory, not results: GiB a device for a step, rows folded at once (by
+    default what that allows), points differentiated at once."""
 
+    budget_gib: PositiveFloat = 4.0
     row_block: PositiveInt | None = None
     chunk: PositiveInt = 1024
 
@@ -99,6 +107,7 @@ class Config(Table):
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
+    factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()
     memory: MemoryConfig = MemoryConfig()
 

@@ -1,4 +1,5 @@
-"""The tables [rule] and [rule.line_search] of a configuration: one model a rule or baseline."""
+"""The tables of a configuration that a name tells apart: one model a rule, baseline, line search or
+factorization."""
 
 from __future__ import annotations
 
@@ -108,5 +109,46 @@ RuleConfig = Annotated[
     Field(discriminator="name"),
 ]
 
+
+class AutoConfig(Table):
+    """By shape and memory: tsqr where rows >= P, else dual; randomized where these do not fit."""
+
+    name: Literal["auto"] = "auto"
+
+
+class TSQRConfig(Table):
+    """QR of [φ̂ | r] in row blocks, and the SVD of the triangle."""
+
+    name: Literal["tsqr"]
+    svd: Literal["lapack", "jacobi"] = "lapack"
+
+
+class DualConfig(Table):
+    """For more parameters than rows: J sharded by columns, QR of its transpose."""
+
+    name: Literal["dual"]
+
+
+class RandomizedConfig(Table):
+    """Leading triplets only, as many as the rule needs, certified by fresh probes."""
+
+    name: Literal["randomized"]
+    width: PositiveInt = 64
+    capacity: PositiveInt | None = None
+
+
+class GramConfig(Table):
+    """The normal equations: half the digits. To be compared with."""
+
+    name: Literal["gram"]
+
+
+FactorizationConfig = Annotated[
+    AutoConfig | TSQRConfig | DualConfig | RandomizedConfig | GramConfig,
+    Field(discriminator="name"),
+]
+
 # Of Annotated[A | B, ...] the union: name -> model.
-RULES, SEARCHES = named(get_args(RuleConfig)[0]), named(get_args(LineSearchConfig)[0])
+RULES, SEARCHES, FACTORIZATIONS = (
+    named(get_args(union)[0]) for union in (RuleConfig, LineSearchConfig, FactorizationConfig)
+)

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 
 from distgram.rules import LossesAt, RuleError
 
+# Steps that a backtracking tries at once: one collective for all of them.
+BLOCK = 4
+
 
 class LineSearch(abc.ABC):
     """Chooses η >= 0 for the step θ - η d."""
@@ -75,15 +78,21 @@ class Backtracking(LineSearch):
             )
 
     def __call__(self, losses_at, theta, direction, loss):
-        def at(j) -> Array:
-            return losses_at((theta - self.ratio**j * direction)[None])[0]
+        def look(carry):
+            begin, *_ = carry
+            j = begin + jnp.arange(BLOCK, dtype=theta.dtype)
+            etas = self.ratio**j
+            losses = losses_at(theta - etas[:, None] * direction)
+            good = (losses <= (1.0 - self.armijo * etas) * loss) & (j < self.count)
+            first = jnp.argmax(good)
+            found = jnp.any(good)
+            eta, value = jnp.where(found, etas[first], 0.0), jnp.where(found, losses[first], loss)
+            return begin + BLOCK, eta, value
 
-        def failed(carry):
-            j, value = carry
-            enough = value <= (1.0 - self.armijo * self.ratio**j) * loss
-            return (j < self.count) & ~enough
+        def going(carry):
+            begin, eta, _ = carry
+            return (eta == 0) & (begin < self.count)
 
         zero = jnp.asarray(0.0, theta.dtype)
-        j, value = lax.while_loop(failed, lambda c: (c[0] + 1, at(c[0] + 1)), (zero, at(zero)))
-        good = j < self.count
-        return jnp.where(good, self.ratio**j, 0.0), jnp.where(good, value, loss)
+        _, eta, value = lax.while_loop(going, look, (zero, zero, loss))
+        return eta, value

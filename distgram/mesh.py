@@ -14,6 +14,7 @@ from jaxtyping import Array
 POINTS = "points"
 SHARDED = PartitionSpec(POINTS)
 REPLICATED = PartitionSpec()
+COLUMNS = PartitionSpec(None, POINTS)
 
 
 def make_mesh(devices: int | None = None) -> Mesh:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ class Points(NamedTuple):
     sqrt_weight: Float[Array, " n"]
 
 
-Rows = Callable[[Float[Array, " p"], tuple[Points, ...]], Float[Array, "n p+1"]]
+# Trial parameters whose losses are taken at once: memory is that of TRIALS chunks of points.
+TRIALS = 8
 
 
 def make_points(
@@ -64,10 +65,20 @@ class Residual:
     Args:
         terms: the terms that are left to the loss (not those a hard constraint satisfies).
         chunk: points whose derivatives are taken at once; bounds the memory of a row block.
+        blocks: row blocks in which a device goes through its points; the points must be padded to
+            a multiple of it. One block of [J | r] is all that exists of it at a time.
     """
 
-    def __init__(self, terms: tuple[Term, ...], model: FlatModel, mesh: Mesh, chunk: int = 1024):
-        self.terms, self.model, self.mesh, self.chunk = terms, model, mesh, chunk
+    def __init__(
+        self,
+        terms: tuple[Term, ...],
+        model: FlatModel,
+        mesh: Mesh,
+        chunk: int = 1024,
+        blocks: int = 1,
+    ):
+        self.terms, self.model, self.mesh = terms, model, mesh
+        self.chunk, self.blocks = chunk, blocks
 
     def at(self, term: Term, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Array:
         """D[u](x) - f(x) of one term at one point, shape (m_t,)."""
@@ -107,6 +118,57 @@ class Residual:
             blocks.append(rows.reshape(-1, rows.shape[-1]))
         return jnp.concatenate(blocks)
 
+    def _split(self, tree: Any) -> Any:
+        """What one device holds, in its row blocks: a new leading axis."""
+        return jax.tree.map(lambda a: a.reshape(self.blocks, -1, *a.shape[1:]), tree)
+
+    def fold(self, add: Callable, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
+        """add(... add(add(None, rows₁), rows₂) ..., rows_b)  over the row blocks of one device."""
+        split = self._split(points)
+        first = add(None, self.rows(theta, jax.tree.map(lambda a: a[0], split)))
+        rest = jax.tree.map(lambda a: a[1:], split)
+        out, _ = lax.scan(lambda out, block: (add(out, self.rows(theta, block)), None), first, rest)
+        return out
+
+    def multiply(
+        self,
+        theta: Float[Array, " p"],
+        points: tuple[Points, ...],
+        v: Float[Array, "p k"],
+    ) -> tuple[Float[Array, "n k"], Float[Array, " n"]]:
+        """(J V, r) in row blocks, both sharded over the points; V replicated. J is not stored."""
+
+        def local(theta, points, v):
+            both = jnp.pad(v, ((0, 1), (0, 1))).at[-1, -1].set(1.0)  # [J | r] is not taken apart
+            y = lax.map(lambda block: self.rows(theta, block) @ both, self._split(points))
+            y = y.reshape(-1, both.shape[1])
+            return y[:, :-1], y[:, -1]
+
+        return self.on_devices(local, SHARDED, REPLICATED)(theta, points, v)
+
+    def multiply_transposed(
+        self,
+        theta: Float[Array, " p"],
+        points: tuple[Points, ...],
+        u: Float[Array, "n k"],
+    ) -> Float[Array, "p k"]:
+        """Jᵀ U in row blocks, summed over the devices; U sharded as `multiply` leaves J V."""
+
+        def local(theta, points, u):
+            def add(sum, block):
+                points, u = block
+                return sum + self.rows(theta, points).T @ u, None
+
+            zero = jnp.zeros((theta.shape[0] + 1, u.shape[1]), u.dtype)
+            return lax.psum(lax.scan(add, zero, self._split((points, u)))[0], POINTS)[:-1]
+
+        return self.on_devices(local, REPLICATED, SHARDED)(theta, points, u)
+
+    def block_rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
+        """All rows [J | r] of one device, in the order of `multiply`, shape (rows, p + 1)."""
+        rows = lax.map(partial(self.rows, theta), self._split(points))
+        return rows.reshape(-1, rows.shape[-1])
+
     def term_losses(
         self, theta: Float[Array, " p"], points: tuple[Points, ...]
     ) -> Float[Array, " terms"]:
@@ -114,12 +176,19 @@ class Residual:
         return self._summed(lambda t, p: jnp.stack(self._squares(t, p)), theta, points)
 
     def losses(self, thetas: Float[Array, "t p"], points: tuple[Points, ...]) -> Float[Array, " t"]:
-        """Mean square residuals at t trial parameter vectors: one collective for all of them."""
+        """Mean square residuals at t trial parameter vectors: a few trials at a time on every
+        device, one collective for all of them."""
+
+        count = thetas.shape[0]
+        blocks = -(-count // TRIALS)
+        padded = jnp.pad(thetas, ((0, -count % blocks), (0, 0)), mode="edge")
 
         def local(thetas, points):
-            return lax.map(lambda theta: sum(self._squares(theta, points)), thetas)
+            square = jax.vmap(lambda theta: sum(self._squares(theta, points)))
+            return lax.map(square, thetas)
 
-        return self._summed(local, thetas, points)
+        split = padded.reshape(blocks, -1, thetas.shape[1])
+        return self._summed(local, split, points).reshape(-1)[:count]
 
     def gram(
         self, theta: Float[Array, " p"], points: tuple[Points, ...]
@@ -143,14 +212,28 @@ class Residual:
     def _summed(self, local: Callable, theta: Array, points: tuple[Points, ...]) -> Array:
         """Σ over the devices of  local(θ, the points of the device).  Replicated."""
 
-        @partial(
-            jax.shard_map,
-            mesh=self.mesh,
-            in_specs=(REPLICATED, SHARDED),  # parameters whole, each device its own points
-            out_specs=REPLICATED,  # summed over the devices
-            check_vma=False,
-        )
         def sums(theta, points):
             return lax.psum(local(theta, points), POINTS)
 
-        return sums(theta, points)
+        return self.on_devices(sums, REPLICATED)(theta, points)
+
+    def on_rows(self, local: Callable) -> Callable:
+        """local(its rows of one sharded matrix, the number of devices) -> (rows, replicated)."""
+        return jax.shard_map(
+            lambda a: local(a, self.mesh.size),
+            mesh=self.mesh,
+            in_specs=SHARDED,
+            out_specs=(SHARDED, REPLICATED),
+            check_vma=False,
+        )
+
+    def on_devices(self, local: Callable, out: Any, *more: Any) -> Callable:
+        """local(θ, points, ...) on every device: θ whole, its own points, more arguments laid out
+        as `more` says; what it gives is laid out as `out`."""
+        return jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(REPLICATED, SHARDED, *more),
+            out_specs=out,
+            check_vma=False,
+        )

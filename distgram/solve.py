@@ -91,7 +91,7 @@ def solve(
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
     say(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
-        f"{mesh.size} device(s), {run.factorization.blocks} row block(s) a device"
+        f"{mesh.size} device(s), {run.residual.blocks} row block(s) a device"
     )
     measure = Measure(run)
     recorder = Recorder(run_dir, int(state.step))

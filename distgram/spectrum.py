@@ -10,11 +10,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 # A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
 # and runs end at 10 to 40 times that in mean square.
 FLOOR_FACTOR = 100.0
+
+
+class Determined(NamedTuple):
+    """What a rule says of leading triplets: whether they determine its step, how many of them it
+    uses, and the backward error it allows them, over the least singular value in use."""
+
+    enough: Bool[Array, ""]
+    rank: Int[Array, ""]
+    tolerance: float
 
 
 class Spectrum(NamedTuple):
@@ -23,12 +33,16 @@ class Spectrum(NamedTuple):
     The rows carry the square roots of their quadrature weights, so that ‖r‖² is the sum over the
     terms of weight times mean square. s are then singular values of θ -> D[u] in L²(μ), which do
     not grow with S: with equal weights they are those of the unweighted Jacobian over √S.
+
+    left_out bounds the norm of what the triplets leave of φ̂: zero where all of them are here. No
+    singular value is then above √(sᵢ² + left_out²), and `outside` counts what they would explain.
     """
 
     s: Float[Array, " k"]
     vt: Float[Array, "k p"]
     c: Float[Array, " k"]
     outside: Float[Array, ""]
+    left_out: Float[Array | np.ndarray, ""] = np.asarray(0.0)
 
     def rce(self) -> Float[Array, " k+1"]:
         """Reconstruction errors  RCE_n = ‖r - Σ_{i<=n} V̂ᵢV̂ᵢᵀr‖,  n = 0..k.
@@ -51,6 +65,19 @@ class Spectrum(NamedTuple):
         """
         safe = jnp.where(self.s > 0, self.s, 1.0)
         return (filter * jnp.where(self.s > 0, self.c / safe, 0.0)) @ self.vt
+
+    def beyond(self, rank: Int[Array, ""]) -> Float[Array, ""]:
+        """Upper bound of the singular value that follows the `rank` largest of φ̂:
+        √(s²_{rank+1} + left_out²), with s_{k+1} = 0."""
+        s = jnp.append(self.s, 0.0)
+        return jnp.hypot(s[jnp.minimum(rank, self.s.shape[0])], self.left_out)
+
+    def padded(self, k: int) -> Spectrum:
+        """With triplets of zeros up to k; the first k where there are more."""
+        here = min(k, self.s.shape[0])
+        s, c = (jnp.zeros(k, x.dtype).at[:here].set(x[:here]) for x in (self.s, self.c))
+        vt = jnp.zeros((k, self.vt.shape[1]), self.vt.dtype).at[:here].set(self.vt[:here])
+        return self._replace(s=s, vt=vt, c=c)
 
     def parameter_rounding(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
         """Rms residual that rounding the parameters alone makes:  eps/√12 ‖φ̂ diag(θ)‖_F.

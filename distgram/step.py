@@ -8,21 +8,26 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
 from distgram.assemble import Assembled
 from distgram.baselines import Baseline
+from distgram.mesh import REPLICATED
 from distgram.residual import Points, Residual
 from distgram.rules import Rule, StepInfo
 
 
 class Seen(NamedTuple):
-    """What a step saw of the spectrum: singular values, RCE, and the precision floor of
-    the mean square residual. All empty or nan for a baseline."""
+    """What a step saw of the spectrum: singular values, RCE, the precision floor of the mean
+    square residual, and the bound on what was left out. All empty or nan for a baseline."""
 
     singular_values: Float[Array, " k"]
     rce: Float[Array, " k+1"]
     floor: Float[Array, ""]
+    left_out: Float[Array | np.ndarray, ""]
 
 
 Step = Callable[
@@ -55,27 +60,36 @@ def make_step(run: Assembled) -> Step:
     """The step of a run's method: (θ, state, points) -> (θ, state, what it did, what it saw)."""
     method, residual = run.method, run.residual
     if isinstance(method, Rule):
+        whole = NamedSharding(residual.mesh, REPLICATED)
+
+        def replicated(tree):
+            return lax.with_sharding_constraint(tree, whole)
 
         def step(theta, state, points):
-            spectrum = run.factorization(residual, theta, points)
-            floor = spectrum.floor(theta)
-            theta, state, info = method.step(
-                spectrum, lambda thetas: residual.losses(thetas, points), theta, state
+            rule_state, warm = state
+            spectrum, warm = run.factorization(
+                residual, theta, points, lambda at: method.needs(at, theta, rule_state), warm
             )
-            return theta, state, info, Seen(spectrum.s, spectrum.rce(), floor)
+            seen = Seen(spectrum.s, spectrum.rce(), spectrum.floor(theta), spectrum.left_out)
+            theta, rule_state, info = method.step(
+                spectrum, lambda thetas: residual.losses(thetas, points), theta, rule_state
+            )
+            return replicated((theta, (rule_state, warm), info, seen))
 
         return step
 
     def baseline_step(theta, state, points):
         theta, state, info = method.step(PointsObjective(residual, points), theta, state)
-        return theta, state, info, Seen(jnp.zeros(0), jnp.zeros(0), jnp.asarray(jnp.nan))
+        nan = jnp.asarray(jnp.nan)
+        return theta, state, info, Seen(jnp.zeros(0), jnp.zeros(0), nan, nan)
 
     return baseline_step
 
 
 def initial_state(run: Assembled, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
-    """The method's state before the first step."""
+    """What one step hands to the next, before the first: for a rule its own state and that of the
+    factorization."""
     method: Rule | Baseline = run.method
     if isinstance(method, Rule):
-        return method.init(run.model.p)
+        return method.init(run.model.p), run.factorization.init(run.residual, theta, points)
     return jax.jit(lambda t, p: method.init(PointsObjective(run.residual, p), t))(theta, points)

@@ -67,29 +67,29 @@ def list_() -> None:
 
 
 @app.command()
-def check(config: ConfigArgument, set_: SetOption = None, devices: DevicesOption = None) -> None:
-    """Check a config without solving: sizes, memory, and the operators on the exact solution."""
+def check(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", metavar="N", min=1, help="Plan for N devices, here or not."),
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option("--memory-gib", metavar="M", help="memory.budget_gib.")
+    ] = None,
+) -> None:
+    """Check a config without solving: sizes, memory, cost, the operators on the exact solution."""
     from distgram.config import load
     from distgram.problem import ProblemError
-    from launch.describe import operator_residuals, step_memory
-    from launch.local import prepare
+    from launch import planner
+    from launch.describe import operator_residuals
 
-    mesh, run = prepare(load(config, set_ or ()), devices)
-    console, memory = _console(sys.stdout), step_memory(run)
-    table = Table(show_header=False, box=None)
-    for name, value in (
-        ("problem", run.problem.name),
-        ("method", run.config.rule.name),
-        ("P, parameters", run.model.p),
-        ("S, collocation points", run.size),
-        *((f"  {t.name}", run.config.points[t.name].count) for t in run.terms),
-        ("devices", mesh.size),
-        ("row blocks a device", run.factorization.blocks),
-        ("bytes a device, arguments", memory.arguments if memory else "not known"),
-        ("bytes a device, temporaries", memory.temporaries if memory else "not known"),
-    ):
-        table.add_row(name, str(value))
-    console.print(table)
+    limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
+    checked, console = load(config, [*(set_ or ()), *limit]), _console(sys.stdout)
+    examined = planner.examine(checked, devices)
+    run = examined.run
+    for shown in planner.tables(examined, checked.memory.budget_gib):
+        console.print(shown, "")
     tested = list(operator_residuals(run))
     if not tested:
         console.print("No exact solution is known: the operators were not tested on it.")

@@ -13,10 +13,13 @@ import numpy as np
 
 from distgram.assemble import Assembled, draw_points, place_points
 from distgram.collocation import probe
-from distgram.config_rules import RULES, SEARCHES
+from distgram.config_rules import FACTORIZATIONS, RULES, SEARCHES
+from distgram.memory import DOUBLE
 from distgram.mesh import replicate
 from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
+from distgram.plan import Plan
 from distgram.registry import PROBLEMS, names
+from distgram.rules import Rule
 from distgram.samplers import SAMPLERS
 from distgram.step import initial_state, make_step
 
@@ -73,6 +76,9 @@ def choices() -> dict[str, list[tuple[str, str]]]:
     return {
         "Rules and baselines: rule.name": [(n, _first_line(m)) for n, m in RULES.items()],
         "Line searches: rule.line_search.name": [(n, _first_line(m)) for n, m in SEARCHES.items()],
+        "Factorizations: factorization.name": [
+            (n, _first_line(m)) for n, m in FACTORIZATIONS.items()
+        ],
         "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in SAMPLERS],
         "Activations: model.activation": [(n, ACTIVATION_WORDS[n]) for n in ACTIVATIONS],
         "Initializations: model.initialization": [
@@ -92,6 +98,30 @@ class StepMemory:
 
     arguments: int
     temporaries: int
+
+
+def sizes(run: Assembled, planned: Plan, memory: StepMemory | None) -> Iterator[tuple[str, str]]:
+    """What there is and what was chosen: name, value. memory: of the step compiled for as many
+    devices, where they are there."""
+    shape, points = planned.shape, run.size * (run.problem.dim + 1)
+    yield "problem", run.problem.name
+    yield "method", run.config.rule.name
+    yield "P, parameters", str(run.model.p)
+    yield "S, collocation points", str(run.size)
+    for term in run.terms:
+        yield f"  {term.name}", str(run.config.points[term.name].count)
+    yield "devices", str(shape.devices)
+    if isinstance(run.method, Rule):
+        yield "factorization", f"{planned.name} ({planned.why})"
+        if planned.widths:
+            yield "widths", f"{', '.join(map(str, planned.widths))}; then {planned.dense or 'none'}"
+    yield "row blocks a device", str(planned.blocks)
+    yield "rows a block", str(planned.block)
+    yield "bytes a device, points", str(DOUBLE * -(-points // shape.devices))
+    yield "bytes a device, planned", str(planned.bytes)
+    if memory is not None:
+        yield "bytes a device, arguments", str(memory.arguments)
+        yield "bytes a device, temporaries", str(memory.temporaries)
 
 
 def step_memory(run: Assembled) -> StepMemory | None:

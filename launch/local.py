@@ -19,6 +19,7 @@ from distgram.config import Config, ConfigError, dump, load
 from distgram.mesh import make_mesh
 from distgram.models import ModelError
 from distgram.operators import OperatorError
+from distgram.plan import PlanError
 from distgram.precision import set_precision
 from distgram.problem import ProblemError
 from distgram.recording import RunDirError
@@ -29,7 +30,7 @@ from distgram.solve import Result
 
 USER_ERRORS = (
     *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
-    *(ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
+    *(PlanError, ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
 )
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")

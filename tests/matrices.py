@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from distgram.problem import Term
 from distgram.regions import Sites
 from distgram.residual import Points, Residual, make_points
+from distgram.spectrum import Determined
 
 Long = np.longdouble
 EPS = float(np.finfo(np.float64).eps)
@@ -46,8 +47,13 @@ def linear_system(
         return jnp.zeros(equations)
 
     term = Term("rows", lambda u: u, zero, Sites(x), weight=float(len(x)))
-    residual = Residual((term,), model, mesh)  # type: ignore[arg-type]
+    residual = Residual((term,), model, mesh, blocks=blocks)  # type: ignore[arg-type]
     return residual, (make_points(mesh, term, x, None, blocks),)
+
+
+def everything(spectrum):
+    """The needs of a rule that takes all triplets."""
+    return Determined(spectrum.left_out == 0, jnp.asarray(spectrum.s.shape[0]), 1e-9)
 
 
 def householder(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

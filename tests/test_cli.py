@@ -16,7 +16,7 @@ from cli_runs import TINY, Folder, metrics, no_figures
 import distgram
 from distgram import operators
 from distgram.config import RunConfig
-from distgram.config_rules import RULES
+from distgram.config_rules import FACTORIZATIONS, RULES
 from distgram.registry import get, names
 from distgram.solution import SolutionError
 from launch.live import Progress
@@ -94,7 +94,8 @@ def test_usage_errors_exit_with_2(folder):
 def test_list_names_everything_that_can_be_chosen(folder):
     ended = folder.call("list")
     assert ended.code == 0
-    for name in (*names(), *RULES, "latin_hypercube", "softplus", "orthogonal", "fourier"):
+    chosen = ("latin_hypercube", "softplus", "orthogonal", "fourier")
+    for name in (*names(), *RULES, *FACTORIZATIONS, *chosen):
         assert name in ended.out
     assert "u_t + u u_x = nu u_xx" in ended.out and "k = 1" in ended.out
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matrices import everything
 
 from distgram.factorization.tsqr import TSQR
 from distgram.mesh import make_mesh, pad
@@ -72,7 +73,7 @@ def build(name, devices, blocks=1, chunk=1024):
         make_points(mesh, t, x, None, blocks)
         for t, x in zip(terms, drawn(terms, counts), strict=True)
     )
-    return Residual(terms, network, mesh, chunk), points
+    return Residual(terms, network, mesh, chunk, blocks), points
 
 
 def dense(name, theta):
@@ -131,7 +132,7 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
             residual.term_losses(t, p),
             residual.losses(thetas, p),
             residual.gram(t, p),
-            TSQR(blocks)(residual, t, p),
+            TSQR()(residual, t, p, everything, ())[0],
         )
     )(theta, points)
     assert np.allclose(terms, per_term(name, theta), rtol=1e-12, atol=0)

@@ -47,12 +47,13 @@ MATRICES = {
 def compiled(devices: int, blocks: int, equations: int = 1):
     """points -> (R, spectrum) by the real TSQR; compiled once for each number of points."""
     mesh, ones = make_mesh(devices), np.ones((equations, P))
-    residual, _ = M.linear_system(ones, np.ones(equations), mesh, 1, equations)
-    tsqr = TSQR(blocks)
+    residual, _ = M.linear_system(ones, np.ones(equations), mesh, blocks, equations)
+    tsqr = TSQR()
 
     def both(points):
         theta = jnp.zeros(P)
-        return tsqr.reduce(residual, theta, points), tsqr(residual, theta, points)
+        spectrum, _ = tsqr(residual, theta, points, M.everything, ())
+        return tsqr.reduce(residual, theta, points), spectrum
 
     return jax.jit(both)
 
@@ -244,7 +245,7 @@ def test_memory_is_one_row_block_whatever_s():
 
     run, small = temporaries(512, 256)
     more, large = temporaries(5120, 256)
-    assert more.factorization.blocks == 10 * run.factorization.blocks
+    assert more.residual.blocks == 10 * run.residual.blocks
     whole = 8 * more.size * (more.model.p + 1)
     points = 8 * more.size * 3
     assert large - small <= 2 * points < whole / 10

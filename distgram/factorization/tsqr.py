@@ -10,25 +10,21 @@ Source: Demmel, Grigori, Hoemmen, Langou, SIAM J. Sci. Comput. 34 (2012) A206.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
-import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from distgram.factorization import Factorization
-from distgram.mesh import POINTS, REPLICATED, SHARDED
+from distgram.factorization.butterfly import meet, square_at_least
+from distgram.factorization.jacobi import spectrum_by_jacobi
+from distgram.mesh import REPLICATED
 from distgram.residual import Points, Residual
 from distgram.spectrum import Spectrum
 
 
 def triangle(rows: Float[Array, "n q"]) -> Float[Array, "q q"]:
     """R of a QR of the rows, by Householder reflections; zero rows below when n < q."""
-    n, q = rows.shape
-    if n < q:
-        rows = jnp.concatenate([rows, jnp.zeros((q - n, q), rows.dtype)])
-    return jnp.linalg.qr(rows, mode="r")
+    return jnp.linalg.qr(square_at_least(rows), mode="r")
 
 
 def spectrum_of_triangle(r: Float[Array, "q q"]) -> Spectrum:
@@ -39,44 +35,31 @@ def spectrum_of_triangle(r: Float[Array, "q q"]) -> Spectrum:
 
 @dataclass(frozen=True)
 class TSQR(Factorization):
-    """Streamed TSQR over row blocks and devices.
+    """Streamed TSQR over the row blocks of a device, then over the devices.
 
     Args:
-        blocks: row blocks a device folds one after another; the points must be padded to a
-            multiple of it. Folding factors P rows again for each block, so a block of 4 to 8 P
-            rows costs little and keeps memory bounded.
+        svd: of the triangle: 'lapack', the same on every device, or 'jacobi', over the devices;
+            `jacobi` says from which size on that pays.
     """
 
-    blocks: int = 1
+    svd: str = "lapack"
 
-    def __call__(
-        self, residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
-    ) -> Spectrum:
-        return spectrum_of_triangle(self.reduce(residual, theta, points))
+    def __call__(self, residual, theta, points, needs, state):
+        r = self.reduce(residual, theta, points)
+        if self.svd == "jacobi":
+            return spectrum_by_jacobi(r, residual.mesh), state
+        return spectrum_of_triangle(r), state
 
     def reduce(
         self, residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
     ) -> Float[Array, "q q"]:
         """R of the QR of all rows [φ̂ | r], q = p + 1, replicated."""
 
-        @partial(
-            jax.shard_map,
-            mesh=residual.mesh,
-            in_specs=(REPLICATED, SHARDED),  # θ whole, each device its own points
-            out_specs=REPLICATED,  # one triangle, the same to the last bit on every device
-            check_vma=False,
-        )
         def fold(theta, points):
-            split = jax.tree.map(lambda a: a.reshape(self.blocks, -1, *a.shape[1:]), points)
-            first = triangle(residual.rows(theta, jax.tree.map(lambda a: a[0], split)))
+            def add(r, rows):
+                return triangle(rows if r is None else jnp.concatenate([r, rows]))
 
-            def add(r, block):
-                return triangle(jnp.concatenate([r, residual.rows(theta, block)])), None
+            r, _ = meet(residual.fold(add, theta, points), residual.mesh.size)
+            return r
 
-            r, _ = lax.scan(add, first, jax.tree.map(lambda a: a[1:], split))
-            if residual.mesh.size == 1:
-                return r
-            gathered = lax.all_gather(r, POINTS)
-            return triangle(gathered.reshape(-1, r.shape[-1]))
-
-        return fold(theta, points)
+        return residual.on_devices(fold, REPLICATED)(theta, points)

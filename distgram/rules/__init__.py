@@ -10,10 +10,14 @@ import abc
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from distgram.spectrum import Spectrum
+from distgram.spectrum import Determined, Spectrum
+
+# Backward error, over the least singular value in use, of a rule that applies a pseudoinverse.
+PSEUDOINVERSE = 1e-9
 
 LossesAt = Callable[[Float[Array, "t p"]], Float[Array, " t"]]
 
@@ -48,6 +52,12 @@ class Rule(abc.ABC):
     @abc.abstractmethod
     def init(self, p: int) -> Any:
         """The state before the first step, for p parameters."""
+
+    def needs(self, spectrum: Spectrum, theta: Float[Array, " p"], state: Any) -> Determined:
+        """Whether the leading triplets at hand determine the step, whatever is left out within the
+        spectrum's bound. By default the rule takes all."""
+        all_of_them = jnp.asarray(spectrum.s.shape[0])
+        return Determined(jnp.asarray(spectrum.left_out == 0), all_of_them, PSEUDOINVERSE)
 
     @abc.abstractmethod
     def step(

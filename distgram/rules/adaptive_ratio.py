@@ -11,7 +11,14 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from distgram.rules import Rule, RuleError, StepInfo
-from distgram.spectrum import tikhonov
+from distgram.spectrum import Determined, Spectrum, tikhonov
+
+# A direction may be left out once its filter factor is below this; the prediction then leaves it
+# out too.
+NEGLECTED = 1e-2
+# Backward error of the triplets over the least singular value in use: the ratio of actual to
+# predicted decrease, which sees it, decides to a factor of ten.
+TOLERANCE = 1e-2
 
 
 class AdaptiveRatioState(NamedTuple):
@@ -93,13 +100,24 @@ class AdaptiveRatio(Rule):
             jnp.asarray(self.initial, jnp.float64), unset, unset, jnp.asarray(0)
         )
 
-    def step(self, spectrum, losses_at, theta, state):
+    def needs(self, spectrum, theta, state):
+        least = jnp.min(self._window(spectrum, theta, state)[1])
+        enough = spectrum.left_out**2 <= NEGLECTED * least
+        return Determined(jnp.asarray(enough), jnp.sum(spectrum.s**2 >= least), TOLERANCE)
+
+    def _window(
+        self, spectrum: Spectrum, theta: Float[Array, " p"], state: AdaptiveRatioState
+    ) -> tuple[Array, Float[Array, " t"]]:
+        """(whether this step is an excursion, the values of λ to be tried)."""
         deep = state.reference <= self.depth * state.first
         deep &= state.reference > spectrum.floor(theta)  # below it there is nothing to leave
         uphill = (state.waited >= self.patience) & deep & (self.excursion < 1)
         around = self.window ** jnp.linspace(1.0, -1.0, self.trials)
         below = 10.0 ** -jnp.arange(1.0, self.trials + 1)
-        lams = state.lam * jnp.where(uphill, below, around)
+        return uphill, state.lam * jnp.where(uphill, below, around)
+
+    def step(self, spectrum, losses_at, theta, state):
+        uphill, lams = self._window(spectrum, theta, state)
         directions = spectrum.direction(tikhonov(spectrum, lams))
         losses = losses_at(jnp.concatenate([theta[None], theta - directions]))
         loss, losses = losses[0], losses[1:]

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from distgram.line_search import GridSearch, LineSearch
-from distgram.rules import Rule, RuleError, StepInfo
-from distgram.spectrum import Spectrum, hard_cutoff
+from distgram.rules import PSEUDOINVERSE, Rule, RuleError, StepInfo
+from distgram.spectrum import Determined, Spectrum, hard_cutoff
 
 
 def crossing_rank(spectrum: Spectrum) -> Int[Array, ""]:
@@ -76,15 +76,27 @@ class AMStramGRAM(Rule):
         zero = jnp.asarray(0)
         return AMStramGRAMState(zero, zero, zero, jnp.asarray(False))
 
-    def step(self, spectrum, losses_at, theta, state):
-        k = spectrum.s.shape[0]
+    def needs(self, spectrum, theta, state):
+        *_, rank = self._ranks(spectrum, state)
+        r_cap = crossing_rank(spectrum)
+        crossed = spectrum.beyond(r_cap) <= jnp.append(spectrum.rce()[1:], spectrum.outside)[r_cap]
+        first = (state.half == 0) & (state.r_max == 0)  # the elbow is that of the whole spectrum
+        enough = crossed & ~first & (rank <= spectrum.s.shape[0])
+        return Determined(enough | (spectrum.left_out == 0), rank, PSEUDOINVERSE)
+
+    def _ranks(self, spectrum: Spectrum, state: AMStramGRAMState) -> tuple[Array, ...]:
+        """(r∩, rε, r_min, r_max, the rank of this half), at least 1 and not yet at most k."""
         r_cap, r_eps = crossing_rank(spectrum), precision_rank(spectrum, self.epsilon)
-        r_min = jnp.clip(jnp.minimum(r_cap, r_eps), 1, k)
+        r_min = jnp.maximum(jnp.minimum(r_cap, r_eps), 1)
         grow = (r_min == state.r_min) & (r_min < state.r_max) & ~state.met
         later = jnp.maximum(r_cap, state.r_max + grow)
         r_max = jnp.where(state.r_max == 0, elbow(spectrum.s, r_min), later)
-        r_max = jnp.where(state.half == 0, jnp.clip(r_max, 1, k), state.r_max)
-        rank = jnp.where(state.half == 0, r_max, r_min)
+        r_max = jnp.where(state.half == 0, jnp.maximum(r_max, 1), state.r_max)
+        return r_cap, r_eps, r_min, r_max, jnp.where(state.half == 0, r_max, r_min)
+
+    def step(self, spectrum, losses_at, theta, state):
+        r_cap, r_eps, *kept = self._ranks(spectrum, state)
+        r_min, r_max, rank = (jnp.minimum(r, spectrum.s.shape[0]) for r in kept)
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from distgram.line_search import GridSearch, LineSearch
-from distgram.rules import Rule, RuleError, StepInfo
-from distgram.spectrum import hard_cutoff
+from distgram.rules import PSEUDOINVERSE, Rule, RuleError, StepInfo
+from distgram.spectrum import Determined, Spectrum, hard_cutoff
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,21 @@ class ANaGRAM(Rule):
     def init(self, p):
         return ()
 
-    def step(self, spectrum, losses_at, theta, state):
+    def needs(self, spectrum, theta, state):
+        alpha, rank = self._cut(spectrum)
+        enough = (spectrum.beyond(rank) < alpha) | (spectrum.left_out == 0)
+        return Determined(enough, rank, PSEUDOINVERSE)
+
+    def _cut(self, spectrum: Spectrum) -> tuple[Array, Array]:
+        """(α, the number of singular values that are at least α)."""
         if self.relative_cutoff is not None:
             alpha = self.relative_cutoff * spectrum.s[0]
         else:
-            alpha = jnp.asarray(self.cutoff, theta.dtype)
-        rank = jnp.sum(spectrum.s >= alpha)
+            alpha = jnp.asarray(self.cutoff, spectrum.s.dtype)
+        return alpha, jnp.sum(spectrum.s >= alpha)
+
+    def step(self, spectrum, losses_at, theta, state):
+        alpha, rank = self._cut(spectrum)
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)

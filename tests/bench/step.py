@@ -99,7 +99,7 @@ def pieces(run: Assembled, theta, points) -> dict[str, tuple]:
     r = jax.jit(lambda theta, points: tsqr.reduce(residual, theta, points))(theta, points)
 
     def jacobian(theta, points):
-        split = jax.tree.map(lambda a: a.reshape(tsqr.blocks, -1, *a.shape[1:]), points)
+        split = jax.tree.map(lambda a: a.reshape(residual.blocks, -1, *a.shape[1:]), points)
         # The barrier: all rows of a block are computed, though one is looked at.
         return lax.map(
             lambda block: lax.optimization_barrier(residual.rows(theta, block))[0], split
@@ -133,7 +133,7 @@ def case(interior: int, boundary: int, repeat: int) -> dict:
     points, theta = place_points(run, draw_points(run)), run.model.theta0
     our_step = make_step(run)
     args = (theta, points)
-    ours = compiled(lambda theta, points: our_step(theta, (), points)[::2], args)
+    ours = compiled(lambda theta, points: our_step(theta, ((), ()), points)[::2], args)
     naive = compiled(obvious_step(run), args)
     parts = {name: (compiled(f, a), a) for name, (f, a) in pieces(run, theta, points).items()}
 
