@@ -21,7 +21,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 
-from distgram import recording
+from distgram import checkpoint, recording
 from distgram.config import Config, dump
 from distgram.signals import caught_signals
 from distgram.solve import Result
@@ -53,7 +53,7 @@ def start(
     with joined(request, say):
         _check(config, source)
         local.make_folder(config, run_dir, source, force)
-        return _run(config, run_dir, request, watch, say)
+        return _run(config, run_dir, request, watch, say, -1)
 
 
 def resume(config: Config, run_dir: Path, request: Request, watch: Watch, say: Say) -> Result:
@@ -65,7 +65,8 @@ def resume(config: Config, run_dir: Path, request: Request, watch: Watch, say: S
     with joined(request, say):
         _check(config, config.problem.file)
         recording.clear_stop(run_dir)
-        return _run(config, run_dir, request, watch, say)
+        saved = int(checkpoint.newest(run_dir / "checkpoints").name)
+        return _run(config, run_dir, request, watch, say, saved)
 
 
 def _check(config: Config, source: str | None) -> None:
@@ -75,12 +76,14 @@ def _check(config: Config, source: str | None) -> None:
     local.prepare(config.model_copy(update={"problem": problem}), 1)
 
 
-def _run(config: Config, run_dir: Path, request: Request, watch: Watch, say: Say) -> Result:
-    """Run on workers until the end, through preemptions."""
+def _run(
+    config: Config, run_dir: Path, request: Request, watch: Watch, say: Say, saved: int
+) -> Result:
+    """Run on workers until the end, through preemptions; rows up to the step `saved` are old."""
     logs = run_dir / "logs"
     logs.mkdir(exist_ok=True)
     said = [_Lines(logs / "controller.log"), _Lines(logs / "rank-0.log")]
-    rows = _Rows(run_dir / "metrics.jsonl", watch)
+    rows = _Rows(run_dir / "metrics.jsonl", watch, saved)
     preemptions = 0
     with caught_signals() as caught:
         while True:
@@ -217,8 +220,8 @@ class _Lines:
 class _Rows:
     """Rows of metrics as they come, each step once, though a restart writes some again."""
 
-    def __init__(self, path: Path, watch: Watch):
-        self._lines, self._watch, self._step = _Lines(path), watch, -1
+    def __init__(self, path: Path, watch: Watch, step: int):
+        self._lines, self._watch, self._step = _Lines(path), watch, step
 
     def follow(self) -> None:
         """Pass on what is new."""
