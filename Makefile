@@ -1,6 +1,7 @@
 # make solve   one PDE to machine precision, on all devices of this machine; a second time with
 #              ARGS=--force, which replaces the older run; CONFIG=... for another problem
 # make test    every check: style, types, import directions, tests
+# make cluster a job on a local Ray cluster: submitted, watched, stopped, resumed, fetched (minutes)
 # make table   the table of the README (hours; goes on where it stopped)
 # make clean   remove the environment and caches; runs/ stays
 
@@ -9,7 +10,7 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 CONFIG  ?= configs/laplace2d.toml
 
-.PHONY: solve test table clean
+.PHONY: solve test cluster table clean
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
@@ -21,6 +22,9 @@ test: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n $(WORKERS)
+
+cluster: $(VENV)/.ray
+	$(BIN)/python tests/bench/cluster.py $(ARGS)
 
 table: $(VENV)/.run
 	$(BIN)/python tests/bench/table.py
@@ -43,6 +47,10 @@ $(BIN)/python:
 $(VENV)/.run: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
+
+$(VENV)/.ray: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[ray]'
+	touch $@ $(VENV)/.run
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'

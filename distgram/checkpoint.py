@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from distgram.mesh import gather
 
 log = logging.getLogger("distgram")
 
@@ -26,6 +29,10 @@ OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured
 
 class CheckpointError(RuntimeError):
     """A state that could not be saved or restored: the message names the folder and the remedy."""
+
+
+class StorageFull(CheckpointError):
+    """Raised before writing, on every process alike: a second try would end the same way."""
 
 
 class Checkpoints:
@@ -54,16 +61,20 @@ class Checkpoints:
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
         """Save the arrays of `state` and the JSON values of `meta` as step `step`.
 
+        Every process calls it, and writes the shards that it holds.
+
         Raises:
-            CheckpointError: the storage refused it (full, gone, read-only).
+            StorageFull: there is no room, or no storage. CheckpointError: it refused the state.
         """
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        # told before writing: Orbax fails on a full disk in a dozen ways, none of them clear; and
+        # of several processes one that fails alone leaves the others waiting for it
+        need = OVERHEAD + sum(x.nbytes for x in jax.tree.leaves(state))
+        free = int(gather([_free(self.folder)]).min())
+        if free < need:
+            lack = f"no space left on device: {need} bytes needed, {free} free"
+            raise StorageFull(self._refused(step, lack if free >= 0 else "it is not there"))
         try:
-            # told before writing: Orbax fails on a full disk in a dozen ways, none of them clear
-            need = OVERHEAD + sum(x.nbytes for x in jax.tree.leaves(state))
-            free = shutil.disk_usage(self.folder).free
-            if free < need:
-                raise OSError(f"no space left on device: {need} bytes needed, {free} free")
             saved = self._manager.save(step, args=args)
             self._manager.wait_until_finished()
             if saved and jax.process_index() == 0:
@@ -71,50 +82,56 @@ class Checkpoints:
         except Exception as error:
             for torn in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
                 shutil.rmtree(torn, ignore_errors=True)
-            last = max((s for s in self.steps() if is_whole(self.folder / str(s))), default=None)
-            there = "" if last is None else f", then `distgram resume` goes on from step {last}"
-            raise CheckpointError(
-                f"the checkpoint of step {step} could not be written to {self.folder} "
-                f"({_short(error)}): make room or mend the storage{there}."
-            ) from error
+            raise CheckpointError(self._refused(step, _short(error))) from error
         if not saved and step not in self.steps():
             raise CheckpointError(f"checkpoint of step {step} was refused by {self.folder}.")
 
-    def restore(self, like: Any) -> tuple[int, Any, dict[str, Any]]:
-        """The newest whole checkpoint, laid out as `like` is: (step, state, meta).
+    def _refused(self, step: int, why: str) -> str:
+        last = max((s for s in self.steps() if is_whole(self.folder / str(s))), default=None)
+        there = "" if last is None else f", then `distgram resume` goes on from step {last}"
+        return (
+            f"the checkpoint of step {step} could not be written to {self.folder} ({why}): make "
+            f"room or mend the storage{there}."
+        )
 
-        A torn checkpoint is passed over, with a warning that names it.
+    def restore(self, like: Callable[[dict[str, Any]], Any]) -> tuple[int, Any, dict[str, Any]]:
+        """The newest whole checkpoint: (step, state, meta).
+
+        A torn checkpoint is passed over, with a warning that names it. The first process decides
+        for all which is the newest whole one.
+
+        Args:
+            like: from the meta of the checkpoint to abstract arrays, laid out as wanted.
 
         Raises:
             CheckpointError: there is none, none is whole, or a whole one cannot be restored.
         """
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
-        )
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-        )
-        broken = []
-        for step in reversed(self.steps()):
-            if not is_whole(self.folder / str(step)):
-                log.warning(
-                    "the checkpoint of step %d cannot be read and is passed over: its files are "
-                    "not those that were written.",
-                    step,
-                )
-                broken.append(step)
-                continue
-            try:
-                restored = self._manager.restore(step, args=args)
-            except Exception as error:  # whole, and yet not read: not to be thrown away
-                raise CheckpointError(
-                    f"the checkpoint of step {step} in {self.folder} is whole and cannot be "
-                    f"restored: {_short(error)}."
-                ) from error
-            for later in broken:
-                self._manager.delete(later)
-            return step, restored["state"], restored["meta"]
-        raise _none(self.folder, broken)
+        steps = self.steps()
+        whole = next((s for s in reversed(steps) if is_whole(self.folder / str(s))), -1)
+        step = int(gather([whole])[0, 0])
+        broken = [s for s in reversed(steps) if s > step]
+        for torn in broken:
+            log.warning(
+                "the checkpoint of step %d cannot be read and is passed over: its files are "
+                "not those that were written.",
+                torn,
+            )
+        if step < 0:
+            raise _none(self.folder, broken)
+        try:
+            meta = self._manager.restore(
+                step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+            )["meta"]
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(like(meta)))
+            state = self._manager.restore(step, args=args)["state"]
+        except Exception as error:  # whole, and yet not read: not to be thrown away
+            raise CheckpointError(
+                f"the checkpoint of step {step} in {self.folder} is whole and cannot be "
+                f"restored: {_short(error)}."
+            ) from error
+        for torn in broken:
+            self._manager.delete(torn)
+        return step, state, meta
 
     def close(self) -> None:
         """Wait for what is being written, and let go of the folder."""
@@ -166,6 +183,14 @@ def is_whole(checkpoint: Path) -> bool:
         return json.loads((checkpoint / SEAL).read_text()) == _hashes(checkpoint)
     except (OSError, ValueError):
         return False
+
+
+def _free(folder: Path) -> int:
+    """Bytes free where a folder is; -1: it cannot be reached."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return -1
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -6,8 +6,11 @@ One device is a mesh of one, not a special case.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
@@ -21,10 +24,15 @@ def make_mesh(devices: int | None = None) -> Mesh:
     """A mesh over the first `devices` devices of the job; all of them by default.
 
     Raises:
-        ValueError: fewer devices are there than were asked for.
+        ValueError: fewer devices are there than were asked for, or a process would have none.
     """
     there = jax.devices()
     wanted = len(there) if devices is None else devices
+    if jax.process_count() > 1 and wanted != len(there):
+        raise ValueError(
+            f"devices={wanted}: expected {len(there)}, all devices of all "
+            f"{jax.process_count()} processes."
+        )
     if not 1 <= wanted <= len(there):
         raise ValueError(
             f"devices={wanted}: expected 1 to {len(there)}, the devices of this process "
@@ -53,6 +61,18 @@ def replicate(mesh: Mesh, tree):
     return jax.tree.map(put, tree)
 
 
+def gather(values: Sequence[float]) -> np.ndarray:
+    """The values of every process, shape (processes, len(values)): the same array on all of them.
+
+    Every process has to call it, which is how they come to one decision from what only some of
+    them see: a clock, a signal, a file.
+    """
+    local = np.asarray(values, np.float64)
+    if jax.process_count() == 1:
+        return local[None]
+    return np.asarray(multihost_utils.process_allgather(local))
+
+
 def pad(x: np.ndarray, sqrt_weight: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray]:
     """Repeat the last point with weight zero until the number of rows is a multiple.
 
@@ -63,3 +83,9 @@ def pad(x: np.ndarray, sqrt_weight: np.ndarray, multiple: int) -> tuple[np.ndarr
         np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]),
         np.concatenate([sqrt_weight, np.zeros(extra, sqrt_weight.dtype)]),
     )
+
+
+def unpad(x: np.ndarray, sqrt_weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points without those of weight zero at their end: what `pad` has added."""
+    n = int(np.flatnonzero(sqrt_weight)[-1]) + 1
+    return x[:n], sqrt_weight[:n]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import platform
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,6 +35,12 @@ PACKAGES = (
 )
 
 
+# A file of this name that appears in a run folder asks the run to save and end.
+STOP = "stop"
+# The processes of a job that was killed are gone by then.
+LOCK_S = 30.0
+
+
 class RunDirError(ValueError):
     """A run folder that cannot be used as asked: the message names it and the remedy."""
 
@@ -38,8 +49,14 @@ def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
     """Make the folder of a new run and write its configuration.
 
     Raises:
-        RunDirError: it holds something already and `force` is not given; it cannot be made.
+        RunDirError: a URL; `force` is not given and it holds something; it cannot be made.
     """
+    scheme = next((part for part in run_dir.parts if part.endswith(":")), None)
+    if scheme is not None:
+        raise RunDirError(
+            f"{scheme}//...: a run folder is appended to, which an object store cannot: mount the "
+            "bucket (gcsfuse, s3fs) and give the path it is mounted at."
+        )
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         if not force:
             raise RunDirError(
@@ -59,13 +76,44 @@ def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
         ) from error
 
 
+@contextmanager
+def sole_writer(run_dir: Path) -> Iterator[None]:
+    """Inside, no other job writes into this run folder: a lock that ends with the process.
+
+    Raises:
+        RunDirError: another one still does, after LOCK_S seconds.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    folder, until = os.open(run_dir, os.O_RDONLY), time.monotonic() + LOCK_S
+    try:
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise RunDirError(
+                        f"{run_dir}: another process is solving in it: wait for its end, or touch "
+                        f"{run_dir / STOP} to ask for it."
+                    ) from error
+                time.sleep(0.5)
+                continue
+            except OSError:  # storage without locks
+                pass
+            break
+        yield
+    finally:
+        os.close(folder)
+
+
 class Recorder:
     """Appends what a run measures to its folder. A resumed run first drops what came after the
     step it goes on from, so that nothing is lost and nothing stands twice. Only the first process
     writes.
 
     Args:
-        step: the step the run starts or goes on from.
+        step: the step the run goes on from; -1 for a run that starts, which drops all.
     """
 
     def __init__(self, run_dir: Path, step: int):
@@ -89,7 +137,7 @@ class Recorder:
         """Append one row to metrics.jsonl."""
         if self._writes:
             with open(self._dir / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(row)) + "\n")
+                file.write(json.dumps(finite(row)) + "\n")
 
     def spectrum(self, step: int, seen: Seen, info: StepInfo, cutoff: float) -> None:
         """Keep the singular values and RCE that led to `step`, for spectra.npz."""
@@ -107,8 +155,12 @@ class Recorder:
             )
 
     def flush(self) -> None:
-        """Write spectra.npz, whole or not at all."""
-        if self._writes and self._spectra:
+        """Bring all rows to the disk: a checkpoint may come only after the rows before it."""
+        if not self._writes:
+            return
+        with open(self._dir / "metrics.jsonl", "a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
+        if self._spectra:
             names = self._spectra[0]
             stacked = {name: np.stack([s[name] for s in self._spectra]) for name in names}
             _write_npz(self._dir / "spectra.npz", stacked)
@@ -121,7 +173,7 @@ class Recorder:
         if self._writes:
             arrays = solution | {f"points_{name}": x for name, x in points.items()}
             _write_npz(self._dir / "solution.npz", arrays)
-            text = json.dumps(_finite(result), indent=1)
+            text = json.dumps(finite(result), indent=1)
             _write_text(self._dir / "result.json", text + "\n")
 
     def config(self, config: dict[str, Any]) -> None:
@@ -129,6 +181,11 @@ class Recorder:
         text, path = tomli_w.dumps(config), self._dir / "config.toml"
         if self._writes and path.read_text(encoding="utf-8") != text:
             _write_text(path, text)
+
+
+def clear_stop(run_dir: Path) -> None:
+    """Forget an earlier request to stop: the run starts or goes on."""
+    (run_dir / STOP).unlink(missing_ok=True)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -156,10 +213,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no nan and no infinity: they become null."""
+def finite(value: Any) -> Any:
+    """A value for JSON, which has neither nan nor infinity: they become null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

@@ -7,27 +7,27 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from distgram.assemble import assemble, draw_points
 from distgram.checkpoint import Checkpoints
-from distgram.config import Config, RunConfig, dump
+from distgram.config import Config, dump
 from distgram.measure import Measure
+from distgram.mesh import REPLICATED
 from distgram.precision import set_precision
-from distgram.recording import Recorder
+from distgram.reasons import SUCCESS, agree, of_budget, of_row, of_step, preempted
+from distgram.recording import STOP, Recorder, sole_writer
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
-from distgram.state import RunState, after, settled, start
+from distgram.state import RunState, after, relaid, settled, start, stored
 from distgram.step import Seen, make_step
 
-SUCCESS = ("target", "precision floor", "step budget", "time budget")
-
-# Steps without progress at the precision floor after which a run ends there.
-FLOOR_STEPS = 8
+# Ends that someone asked for: what the last row shows does not change them.
+ASKED = ("signal", "stop requested")
 
 
 @dataclass(frozen=True)
@@ -68,60 +68,82 @@ def solve(
     resume: bool = False,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = lambda line: None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Result:
     """Solve the problem of a config on a mesh, leaving everything in the run folder.
 
+    Every process of the mesh calls it with the same arguments; all of them take every decision
+    alike, and the first one writes.
+
     Args:
-        run_dir: an absolute path: the folder of this run, made by `recording.start`.
+        run_dir: an absolute path: the folder of this run, made by `recording.start`, shared by
+            all processes.
         resume: go on from the newest whole checkpoint in run_dir.
         watch: called with each row of metrics. say: called with a line worth reading.
+        alive: called before each step, and once everything is compiled.
 
     Raises:
-        the errors of `assemble`, before any computing; CheckpointError where storage fails.
+        the errors of `assemble`, before any computing; CheckpointError where storage fails;
+        ReplicaError where processes hold different parameters.
     """
     say(set_precision())
     run = assemble(config, mesh)
     limits = config.run
     state = start(run)
     checkpoints = Checkpoints(run_dir / "checkpoints")
+    about = {"config": dump(config), "devices": mesh.size, "processes": jax.process_count()}
+    about |= {"points": [len(p.x) for p in state.points]}
     seconds, saved = 0.0, -1
     if resume:
-        saved, restored, meta = checkpoints.restore(state._asdict())
-        state, seconds = RunState(**restored), meta["seconds"]
+        here = about["points"]
+        saved, restored, meta = checkpoints.restore(
+            lambda meta: stored(run, state, meta.get("points", here))
+        )
+        state, seconds = relaid(run, state, RunState(**restored)), meta["seconds"]
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
+        if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
+            say(
+                f"on {_layout(about)}, not the {_layout(meta)} that saved it: "
+                "the steps are equal within rounding only"
+            )
     say(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
-        f"{mesh.size} device(s), {run.residual.blocks} row block(s) a device"
+        f"{_layout(about)}, {run.residual.blocks} row block(s) a device"
     )
+    points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
     measure = Measure(run)
-    recorder = Recorder(run_dir, int(state.step))
-    about = {"config": dump(config), "devices": mesh.size}
+    asks = run_dir / STOP if jax.process_index() == 0 else None
     info: StepInfo | None = None
     seen: Seen | None = None
     row: dict[str, Any] = {}
-    reason: str | None = None
 
-    with caught_signals() as caught:
+    with caught_signals() as caught, sole_writer(run_dir):
+        recorder = Recorder(run_dir, saved)
         began = time.perf_counter()
         args = (state.theta, state.method_state, state.points)
-        step = jax.jit(make_step(run)).lower(*args).compile()
+        whole = NamedSharding(mesh, REPLICATED)  # of each result a copy on every device
+        step = jax.jit(make_step(run), out_shardings=whole).lower(*args).compile()
         measure.compile(state.theta, state.points)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
         while True:
-            seconds = time.perf_counter() - began
-            at = int(state.step)
-            reason = _reason(state, info, seen, limits, seconds, caught)
+            alive()
+            at, seconds = int(state.step), time.perf_counter() - began
+            signal = caught[0] if caught else SIGTERM if preempted(at) else 0
+            asked = "signal" if signal else "stop requested" if asks and asks.exists() else None
+            reason = of_step(state, info, seen, limits) or asked or of_budget(at, limits, seconds)
+            reason, seconds, signal = agree(reason, seconds, signal, state.theta, at)
             if reason == "target" and info is not None and info.loss < state.best_loss:
                 state = settled(run, state, float(info.loss))
             if reason or at % limits.log_every == 0 or at == 1:
                 row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
-                row |= _of_step(info)
-                if reason != "signal" and (shown := _target(row, limits)):
-                    reason = shown  # a target counts at the last step of a budget too
-                    if reason == "target":
-                        state = settled(run, state, row["mean_square_residual"])
-                if at > saved or not resume:
+                row |= _step_values(info)
+                # a target counts at the last step of a budget too
+                shown = None if reason in ASKED else of_row(row, limits)
+                reason = agree(shown or reason, seconds, signal, state.theta, at).reason
+                if shown == "target":
+                    state = settled(run, state, row["mean_square_residual"])
+                if at > saved:
                     recorder.metrics(row)
                 watch(row)
             if seen is not None and info is not None:
@@ -155,53 +177,20 @@ def solve(
         relative_l2_error=row["relative_l2_error"],
         reason=reason,
         run_dir=str(run_dir),
-        signal=caught[0] if reason == "signal" else None,
+        signal=signal if reason == "signal" else None,
     )
-    points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
     recorder.finish(result.values(), measure.solution(state.best_theta, state.points), points)
     checkpoints.close()
     return result
 
 
-def _reason(
-    state: RunState,
-    info: StepInfo | None,
-    seen: Seen | None,
-    limits: RunConfig,
-    seconds: float,
-    caught: list[int],
-) -> str | None:
-    """Why the run ends here, or None: it goes on. Every process comes to the same answer."""
-    if info is not None and seen is not None:
-        loss = float(info.loss)
-        if not math.isfinite(loss) or not bool(jnp.all(jnp.isfinite(seen.singular_values))):
-            return "non-finite"
-        if bool(info.converged) or (limits.target_residual and loss <= limits.target_residual):
-            return "target"
-        waited = int(state.step) - int(state.best_step)
-        at_floor = float(state.best_loss) <= float(seen.floor)
-        if at_floor and waited >= min(FLOOR_STEPS, limits.patience):
-            return "precision floor"
-        if waited >= limits.patience:
-            return "stalled"
-    if caught:
-        return "signal"
-    if int(state.step) >= limits.steps:
-        return "step budget"
-    if limits.time_budget_s is not None and seconds >= limits.time_budget_s:
-        return "time budget"
-    return None
+def _layout(meta: dict[str, Any]) -> str:
+    """Devices, and processes where there are several, in words."""
+    processes = meta.get("processes", 1)
+    return f"{meta['devices']} device(s)" + (f" in {processes} processes" * (processes > 1))
 
 
-def _target(row: dict[str, Any], limits: RunConfig) -> str | None:
-    """'target' once the L2 error is what was asked for, 'non-finite' where there is none."""
-    if not math.isfinite(row["mean_square_residual"]):
-        return "non-finite"
-    wanted, error = limits.target_l2, row["l2_error"]
-    return "target" if wanted is not None and error is not None and error <= wanted else None
-
-
-def _of_step(info: StepInfo | None) -> dict[str, Any]:
+def _step_values(info: StepInfo | None) -> dict[str, Any]:
     """The part of a metrics row that says what the last step did."""
     if info is None:
         return {"rank": None, "regularization": None, "step_size": None, "accepted": None}

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import ShapeDtypeStruct
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from distgram.assemble import Assembled, draw_points, place_points
-from distgram.mesh import replicate
+from distgram.mesh import REPLICATED, pad, replicate, shard, unpad
 from distgram.residual import Points
 from distgram.step import initial_state
 
@@ -66,3 +68,41 @@ def settled(run: Assembled, state: RunState, loss: float) -> RunState:
     """The state with its parameters as the best: they reach a target that the loss knows not of."""
     best_loss = replicate(run.residual.mesh, np.asarray(loss))
     return state._replace(best_theta=state.theta, best_loss=best_loss, best_step=state.step)
+
+
+def stored(run: Assembled, state: RunState, lengths: list[int]) -> dict[str, Any]:
+    """How a checkpoint is to be read: laid out as `state` is.
+
+    Args:
+        lengths: the stored number of points of every term. Points that were padded for another
+            mesh are read whole on every device; `relaid` then lays them out.
+    """
+
+    def leaf(x: Array, n: int | None = None) -> ShapeDtypeStruct:
+        if n is None or n == len(x):
+            return ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+        whole = NamedSharding(run.residual.mesh, REPLICATED)
+        return ShapeDtypeStruct((n, *x.shape[1:]), x.dtype, sharding=whole)
+
+    points = tuple(
+        Points(leaf(p.x, n), leaf(p.sqrt_weight, n))  # type: ignore[arg-type]
+        for p, n in zip(state.points, lengths, strict=True)
+    )
+    rest = jax.tree.map(leaf, state._replace(points=()))
+    return rest._replace(points=points)._asdict()
+
+
+def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
+    """The state with its points laid out as those of `start`: the same points, other padding."""
+    mesh = run.residual.mesh
+    multiple = mesh.size * run.residual.blocks
+
+    def lay(like: Points, points: Points) -> Points:
+        if len(like.x) == len(points.x):
+            return points
+        bare = unpad(np.asarray(points.x), np.asarray(points.sqrt_weight))
+        x, sqrt_weight = pad(*bare, multiple)
+        return Points(shard(mesh, x), shard(mesh, sqrt_weight))
+
+    pairs = zip(start.points, state.points, strict=True)
+    return state._replace(points=tuple(lay(a, b) for a, b in pairs))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -18,31 +18,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from launch import job_commands, options
+from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
+
 if TYPE_CHECKING:
     from distgram.config import Config
     from distgram.solve import Result
+    from launch.ray_cluster import Request
 
 app = typer.Typer(
+    cls=job_commands.Commands,
     help="Solve partial differential equations to machine precision with neural networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(job_commands.app)
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in run.steps=100."),
-]
-DevicesOption = Annotated[
-    int | None, typer.Option("--devices", metavar="N", help="Use N devices; all by default.")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="The last line of output is the result as JSON.")
-]
 # The term's operator on the exact solution is wrong beyond rounding, relative to its own size.
 EXACT_TOLERANCE = 1e-8
 
@@ -107,6 +100,7 @@ def check(
 
 
 @app.command()
+@options.with_cluster
 def solve(
     config: ConfigArgument,
     out: Annotated[
@@ -118,37 +112,53 @@ def solve(
     devices: DevicesOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older run in DIR.")] = False,
     json_: JsonOption = False,
+    rows: options.RowsOption = False,
+    cluster: Request | None = None,
 ) -> None:
     """Solve the problem of a config; everything it gives goes to a run folder."""
     from distgram.config import load
-    from launch import local
-    from launch.live import Progress
 
     overrides = [*(set_ or ()), *([] if seed is None else [f"run.seed={seed}"])]
     checked = load(config, overrides)
     run_dir = out or Path("runs") / f"{config.stem}-seed{checked.run.seed}"
-    shown = sys.stderr if json_ else sys.stdout
-    with Progress(shown, checked.run) as progress:
-        result = local.start(
-            *(checked, run_dir.absolute(), devices, force), progress.watch, progress.say
-        )
-    _finish(result, checked, run_dir, shown, json_)
+    with _shown(checked, json_, rows) as (watch, say, shown):
+        if cluster:
+            from launch import ray_train
+
+            result = ray_train.start(checked, run_dir.absolute(), cluster, force, watch, say)
+        else:
+            from launch import local
+
+            result = local.start(checked, run_dir.absolute(), devices, force, watch, say)
+    _finish(result, checked, run_dir, shown, json_, rows)
 
 
 @app.command()
-def resume(run: RunArgument, set_: SetOption = None, json_: JsonOption = False) -> None:
+@options.with_cluster
+def resume(
+    run: RunArgument,
+    set_: SetOption = None,
+    devices: DevicesOption = None,
+    json_: JsonOption = False,
+    rows: options.RowsOption = False,
+    cluster: Request | None = None,
+) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had not been interrupted.
 
-    Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual.
+    Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
+    another number of devices or workers the steps are equal within rounding only.
     """
     from launch import local
-    from launch.live import Progress
 
-    config, devices = local.resumed_config(run, set_ or ())
-    shown = sys.stderr if json_ else sys.stdout
-    with Progress(shown, config.run) as progress:
-        result = local.resume(config, run.absolute(), devices, progress.watch, progress.say)
-    _finish(result, config, run, shown, json_)
+    config, saved = local.resumed_config(run, set_ or ())
+    with _shown(config, json_, rows) as (watch, say, shown):
+        if cluster:
+            from launch import ray_train
+
+            result = ray_train.resume(config, run.absolute(), cluster, watch, say)
+        else:
+            result = local.resume(config, run.absolute(), devices, saved, watch, say)
+    _finish(result, config, run, shown, json_, rows)
 
 
 @app.command()
@@ -161,7 +171,7 @@ def report(run: RunArgument) -> None:
 
 @app.command()
 def compare(
-    runs: RunsArgument,
+    runs: options.RunsArgument,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where compare.html goes.")
     ] = Path("compare"),
@@ -179,21 +189,37 @@ def compare(
     print(page)
 
 
-def _finish(result: Result, config: Config, run_dir: Path, shown: TextIO, as_json: bool) -> None:
+@contextmanager
+def _shown(config: Config, as_json: bool, as_rows: bool) -> Iterator[tuple[Any, Any, TextIO]]:
+    """What is called with each row, with each line worth reading, and where these are shown."""
+    from launch.live import Progress
+
+    shown = sys.stderr if as_json or as_rows else sys.stdout
+    with Progress(shown, config.run) as progress:
+        if as_rows:
+            yield (lambda row: _print_json("@row ", row)), progress.say, shown
+        else:
+            yield progress.watch, progress.say, shown
+
+
+def _finish(
+    result: Result, config: Config, run_dir: Path, shown: TextIO, as_json: bool, as_rows: bool
+) -> None:
     """Say how the run ended, and exit with its code."""
     from launch.ending import ending
 
     code, said = ending(result, config, run_dir)
     for line in said:
         print(line, file=shown, flush=True)
-    if as_json:
-        print(json.dumps({key: _json(value) for key, value in result.values().items()}))
+    if as_json or as_rows:
+        _print_json("@result " if as_rows else "", result.values())
     raise typer.Exit(code)
 
 
-def _json(value: Any) -> Any:
-    """JSON has neither nan nor infinity: they become null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _print_json(before: str, values: dict[str, Any]) -> None:
+    from distgram.recording import finite
+
+    print(f"{before}{json.dumps(finite(values))}", flush=True)
 
 
 def _console(out: TextIO) -> Console:

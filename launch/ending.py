@@ -28,6 +28,9 @@ def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str
         said.append(
             f"stopped by signal {result.signal}; the state is saved: `distgram resume {run_dir}`"
         )
+    elif result.reason == "stop requested":
+        code = 0
+        said.append(f"stopped as asked; the state is saved: `distgram resume {run_dir}`")
     else:
         missed = target_missed(result, config)
         code = 0 if result.success and missed is None else 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from distgram import checkpoint, recording, solve
@@ -22,15 +22,18 @@ from distgram.operators import OperatorError
 from distgram.plan import PlanError
 from distgram.precision import set_precision
 from distgram.problem import ProblemError
+from distgram.reasons import ReplicaError
 from distgram.recording import RunDirError
 from distgram.regions import RegionError
 from distgram.rules import RuleError
 from distgram.run_folder import ReportError, flat
 from distgram.solve import Result
+from launch.errors import ClusterError
 
 USER_ERRORS = (
     *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
     *(PlanError, ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
+    *(ClusterError, ReplicaError),
 )
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
@@ -75,10 +78,16 @@ def start(
 ) -> Result:
     """Solve a config in a new run folder."""
     mesh, _ = prepare(config, devices)
-    recording.start(run_dir, dump(config), force)
-    if config.problem.file is not None:
-        shutil.copyfile(config.problem.file, run_dir / PROBLEM_COPY)
+    make_folder(config, run_dir, config.problem.file, force)
     return _solve(config, mesh, run_dir, False, watch, say)
+
+
+def make_folder(config: Config, run_dir: Path, source: str | None, force: bool) -> None:
+    """Make the folder of a new run, with its config and a copy of the problem file `source`."""
+    text = None if source is None else Path(source).read_bytes()
+    recording.start(run_dir, dump(config), force)
+    if text is not None:
+        (run_dir / PROBLEM_COPY).write_bytes(text)
 
 
 def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int]:
@@ -121,9 +130,18 @@ def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int
     return config, meta["devices"]
 
 
-def resume(config: Config, run_dir: Path, devices: int, watch: Watch, say: Say) -> Result:
-    """Go on from the newest whole checkpoint, on as many devices as before."""
-    mesh, _ = prepare(config, devices)
+def resume(
+    config: Config, run_dir: Path, devices: int | None, saved: int, watch: Watch, say: Say
+) -> Result:
+    """Go on from the newest whole checkpoint.
+
+    Args:
+        devices: how many to use; None: the `saved` number of the checkpoint, or all where there
+            are fewer.
+    """
+    set_precision()
+    mesh, _ = prepare(config, devices or min(saved, jax.device_count()))
+    recording.clear_stop(run_dir)
     return _solve(config, mesh, run_dir, True, watch, say)
 
 

@@ -1,0 +1,92 @@
+"""Reaching the Jobs API of a Ray cluster; what it refuses is said in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from launch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+    from launch.ray_cluster import Request
+
+# Where Ray's own command line looks for the address: the first that is set.
+ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+CONNECT_SECONDS = 10
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
+    """The Jobs API of the cluster at a URL; without one, where Ray's own command line looks.
+
+    Raises:
+        ClusterError: no Ray here, none there, or what Ray says, in one sentence.
+    """
+    try:
+        import requests
+        from ray.exceptions import AuthenticationError
+        from ray.job_submission import JobSubmissionClient
+    except ImportError as error:
+        raise ClusterError(f"Ray is missing ({error}): `pip install 'ray[default]'`.") from error
+    if address is not None:
+        if not re.match(r"(https?|ray)://.", address):
+            raise ClusterError(
+                f"--address {address!r}: expected the URL of the cluster's dashboard, as "
+                f"http://{address if ':' in address else 'HOST:8265'}."
+            )
+        os.environ[ADDRESSES[0]] = address  # an address given wins, unlike in Ray's own client
+    said = next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), None)
+    where = said or "this machine"
+    for handler in logging.getLogger("ray").handlers:
+        handler.setLevel(logging.WARNING)
+    try:
+        if said and said.startswith("http"):  # Ray's client would wait for minutes
+            requests.head(said, timeout=CONNECT_SECONDS)
+        yield JobSubmissionClient(said)
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"{where}: {error.message.splitlines()[0]}: set RAY_AUTH_MODE=token, and put what "
+            "`ray get-auth-token` prints on its head node into RAY_AUTH_TOKEN, into "
+            "~/.ray/auth_token, or into the file that RAY_AUTH_TOKEN_PATH names."
+        ) from error
+    except (ConnectionError, requests.RequestException) as error:
+        remedy = "is its dashboard up, and may this machine reach it?"
+        if said is None:
+            remedy = f"give --address http://HOST:8265, or set {ADDRESSES[0]}."
+        raise ClusterError(f"{where}: no Ray cluster answers: {remedy}") from error
+    except RuntimeError as error:
+        if not str(error).startswith("Request failed with status code"):
+            raise
+        raise ClusterError(f"{where}: {error}") from error
+
+
+def check_room(client: JobSubmissionClient, asked: Request) -> None:
+    """Whether the hosts of the cluster, were they free, could hold what a run asks for.
+
+    Raises:
+        ClusterError: they could not; it names what was asked for and what is there.
+    """
+    from ray.util.state import list_nodes
+
+    need = asked.resources()
+    if asked.tpu:
+        need = {"TPU": 1, f"accelerator_type:{asked.accelerator}": 1e-3}
+    nodes = list_nodes(client.get_address(), detail=True)
+    hosts = [n.resources_total or {} for n in nodes if n.state == "ALIVE"]  # type: ignore
+    room = [min(int(host.get(k, 0) / v) for k, v in need.items()) for host in hosts]
+    places = sum(min(n, 1) if asked.tpu else n for n in room)
+    if places < asked.least:
+        said = ", ".join(
+            " ".join(f"{k} {v:g}" for k, v in sorted(host.items()) if re.match("[A-Z]|acc", k))
+            for host in hosts
+        )
+        raise ClusterError(
+            f"asked for {asked.words()}; {client.get_address()} has {len(hosts)} host(s) ({said}), "
+            f"room for {places}: ask for less, or add hosts."
+        )

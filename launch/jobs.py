@@ -1,0 +1,230 @@
+"""Runs as jobs of a Ray cluster, through its Jobs API: submit, find, resume.
+
+A job's metadata says how it was submitted, so any machine that reaches the cluster can follow it,
+stop it and go on. A run is named dg-NAME-XXXXXX, as is its folder; its jobs add -1, -2, ...
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import secrets
+import shlex
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+import distgram
+from distgram.config import Config, ConfigError, RunConfig, check, dump
+from distgram.config_errors import sentence
+from launch.errors import ClusterError
+from launch.job_client import check_room
+from launch.run_files import perform
+
+if TYPE_CHECKING:
+    from ray.dashboard.modules.job.pydantic_models import JobDetails
+    from ray.job_submission import JobSubmissionClient
+
+    from launch.ray_cluster import Request
+
+ID = re.compile(r"(dg-([a-z0-9_-]+)-[0-9a-f]{6})(?:-(\d+))?")
+PACKAGES = ("distgram", "launch")
+_KEY = "distgram"
+
+
+class Job(BaseModel, frozen=True):
+    """What a job remembers of how it was submitted.
+
+    Args:
+        run: the run folder, as the cluster sees it. config: the name of the config.
+        limits: the budgets of the run. layout: options of `solve --ray`, as workers = "2".
+        package: whether distgram itself is uploaded. env: environment variables of the job.
+    """
+
+    run: str
+    config: str
+    limits: RunConfig
+    layout: dict[str, str | int | float]
+    package: bool = False
+    env: dict[str, str] = {}
+
+    @property
+    def run_id(self) -> str:
+        """dg-NAME-XXXXXX."""
+        return self.run.rpartition("/")[2]
+
+    def request(self) -> Request:
+        """What the run asks of the cluster.
+
+        Raises:
+            ClusterError: options of the workers that do not fit each other.
+        """
+        from launch.ray_cluster import request
+
+        return request(**self.layout)  # type: ignore[arg-type]
+
+    @contextmanager
+    def environment(self, config: Config | None = None) -> Iterator[dict[str, Any]]:
+        """Ray's runtime environment of a job: the config and the problem's file where they are
+        given, distgram where that is asked for, and nothing else of this machine."""
+        with tempfile.TemporaryDirectory() as made:
+            folder = Path(made)
+            if config is not None:
+                tree = dump(config)
+                if config.problem.file is not None:
+                    # In a folder of its own, where its name hides no module.
+                    name = f"problem/{Path(config.problem.file).name}"
+                    (folder / "problem").mkdir()
+                    shutil.copyfile(config.problem.file, folder / name)
+                    tree["problem"]["file"] = name
+                (folder / f"{self.config}.toml").write_text(tomli_w.dumps(tree), encoding="utf-8")
+            for name in PACKAGES if self.package else ():
+                source = Path(distgram.__file__).parents[1] / name
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, folder / name, ignore=ignore)
+            files = {"working_dir": made} if any(folder.iterdir()) else {}
+            yield {"env_vars": self.env} | files
+
+
+def jobs(client: JobSubmissionClient) -> dict[str, tuple[JobDetails, Job]]:
+    """The jobs of distgram that the cluster remembers, the oldest first."""
+    found = [d for d in client.list_jobs() if d.submission_id and _KEY in (d.metadata or {})]
+    found.sort(key=lambda details: details.start_time or 0)
+    return {str(details.submission_id): (details, _remembered(details)) for details in found}
+
+
+def _remembered(details: JobDetails) -> Job:
+    """What is in the metadata, and the environment, which is not: a browser shows metadata."""
+    job = Job.model_validate_json((details.metadata or {})[_KEY])
+    return job.model_copy(update={"env": (details.runtime_env or {}).get("env_vars", {})})
+
+
+def find(client: JobSubmissionClient, given: str) -> tuple[str, JobDetails, Job]:
+    """A job by its id, or the newest job of a run by the run's id.
+
+    Raises:
+        ClusterError: there is none; the nearest id, or where to look.
+    """
+    there = jobs(client)
+    named = [name for name, (_, job) in there.items() if given in (name, job.run_id)]
+    if not named:
+        close = difflib.get_close_matches(given, there, n=1, cutoff=0.0)
+        hint = f"did you mean {close[0]}?" if close else "it knows no job of distgram."
+        raise ClusterError(f"{given}: {client.get_address()} knows no such job: {hint}")
+    return (named[-1], *there[named[-1]])
+
+
+def found_in(
+    client: JobSubmissionClient, storage: str, given: str, package: bool, env: dict[str, str]
+) -> Job:
+    """A run that the cluster does not know, by its folder on the storage.
+
+    Raises:
+        ClusterError: `given` is no id; there is no such folder.
+    """
+    matched = ID.fullmatch(given)
+    if matched is None:
+        raise ClusterError(f"{given}: expected the id of a run, dg-NAME-XXXXXX.")
+    run_id, config = matched[1], matched[2]
+    run = f"{storage_folder(storage)}/{run_id}"
+    job = Job(run=run, config=config, limits=RunConfig(), layout={}, package=package, env=env)
+    with job.environment() as environment:
+        text = perform(client, environment, run, "read", "config.toml")
+    limits = check(tomllib.loads(text.decode())).run
+    return job.model_copy(update={"limits": limits})
+
+
+def changed(limits: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """The budgets of a run as a resume changes them.
+
+    Raises:
+        ConfigError: a key that is no budget, or a value that is not valid.
+    """
+    from launch.local import BUDGETS  # not at the top: it imports jax
+
+    tree = limits.model_dump()
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key.strip() not in BUDGETS:
+            raise ConfigError(
+                f"--set {key}: a resume may change {', '.join(BUDGETS)} only; for another {key} "
+                "submit a new run."
+            )
+        try:
+            tree[key.strip().removeprefix("run.")] = tomllib.loads(f"v = {value}")["v"]
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"--set {text}: expected a number.") from error
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"run.{sentence(error, RunConfig)}") from error
+
+
+def storage_folder(storage: str) -> str:
+    """A storage path without its last slash.
+
+    Raises:
+        ClusterError: neither an absolute path nor gs://.
+    """
+    if re.fullmatch(r"gs://[^/]+.*|/.*", storage):
+        return storage.rstrip("/")
+    hint = "gs://" + storage.partition("://")[2] if "://" in storage else Path(storage).absolute()
+    raise ClusterError(
+        f"--storage {storage!r}: expected an absolute path that every host of the cluster sees, "
+        f"or gs://BUCKET/PATH; perhaps {str(hint)!r}."
+    )
+
+
+def new_run(storage: str, config: str) -> str:
+    """The folder of a new run on a storage path."""
+    name = re.sub(r"[^a-z0-9_]+", "-", config.lower()).strip("-") or "run"
+    return f"{storage_folder(storage)}/dg-{name}-{secrets.token_hex(3)}"
+
+
+def submit(client: JobSubmissionClient, job: Job, config: Config) -> str:
+    """Submit the first job of a run; its id.
+
+    Raises:
+        ClusterError: the cluster has no room for the workers.
+    """
+    check_room(client, job.request())
+    with job.environment(config) as env:
+        return _submit(client, job, env, "solve", f"{job.config}.toml", "--out", job.run)
+
+
+def resume(client: JobSubmissionClient, job: Job, overrides: Sequence[str]) -> str:
+    """Submit the next job of a run; its id.
+
+    Raises:
+        ClusterError: a job of the run has not ended; the cluster has no room for the workers.
+    """
+    check_room(client, job.request())
+    for name, (details, other) in jobs(client).items():
+        if other.run == job.run and not details.status.is_terminal():
+            raise ClusterError(
+                f"{name} has not ended ({details.status}): `distgram watch {name}` follows it, "
+                f"`distgram stop {name}` ends it."
+            )
+    sets = [s for text in overrides for s in ("--set", text)]
+    with job.environment() as env:
+        return _submit(client, job, env, "resume", job.run, *sets)
+
+
+def _submit(client: JobSubmissionClient, job: Job, env: dict[str, Any], *command: str) -> str:
+    earlier = [ID.fullmatch(name) for name, (_, j) in jobs(client).items() if j.run == job.run]
+    number = max((int(m[3] or 0) for m in earlier if m), default=0) + 1
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in job.layout.items()]
+    words = ["python", "-m", "launch.cli", *command, "--ray", *options, "--rows"]
+    return client.submit_job(
+        entrypoint=shlex.join(words),
+        submission_id=f"{job.run_id}-{number}",
+        runtime_env=env,
+        metadata={_KEY: job.model_dump_json(exclude={"env"})},
+    )

@@ -1,0 +1,185 @@
+"""What a run asks of a Ray cluster, and whether the cluster has it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.train import ScalingConfig
+
+from launch.errors import ClusterError
+
+GIVEN_S = 40.0  # for hosts to join, before a request counts as one that cannot be met
+SETTINGS = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it doubles what workers print
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "50",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """Workers, one a host, and what each of them has.
+
+    Args:
+        least, most: number of workers; a run with fewer than `most` takes what there is.
+        devices: CPU devices a worker, or those expected of an accelerator; None: what it has.
+        gpus: GPUs a worker. tpu, topology: the generation (v6e) and the shape of a slice (4x4).
+        address: of the cluster to join; None: RAY_ADDRESS, or a cluster of this machine's own.
+        heartbeat, watchdog: seconds after which a silent worker, or a stuck step, counts as lost.
+    """
+
+    least: int = 1
+    most: int = 1
+    devices: int | None = None
+    gpus: int = 0
+    tpu: str | None = None
+    topology: str | None = None
+    address: str | None = None
+    heartbeat: int = 30
+    watchdog: float = 120.0
+    max_failures: int = 5
+    max_preemptions: int = 100
+
+    @property
+    def accelerator(self) -> str | None:
+        """Ray's name of the TPU generation."""
+        return f"TPU-{self.tpu.upper()}" if self.tpu else None
+
+    def resources(self) -> dict[str, float]:
+        """What one worker takes of its host."""
+        return {"CPU": 1, "GPU": self.gpus} if self.gpus else {"CPU": 1}
+
+    def scaling(self) -> ScalingConfig:
+        """The request in Ray's words.
+
+        Raises:
+            ClusterError: Ray refuses it, as workers that make up no whole number of TPU slices.
+        """
+        try:
+            return ScalingConfig(
+                num_workers=self.least if self.least == self.most else (self.least, self.most),
+                use_gpu=bool(self.gpus),
+                use_tpu=self.tpu is not None,
+                topology=self.topology,
+                accelerator_type=self.accelerator,
+                resources_per_worker=None if self.tpu else self.resources(),
+                placement_strategy="SPREAD",
+            )
+        except ValueError as error:
+            raise ClusterError(f"{self.words()}: {error}") from error
+
+    def words(self) -> str:
+        """The request as in '2 to 4 workers x (CPU: 1, GPU: 8)'."""
+        number = str(self.least) + ("" if self.least == self.most else f" to {self.most}")
+        what = (
+            f"TPU {self.tpu} hosts of topology {self.topology}"
+            if self.tpu
+            else f"workers x ({_words(self.resources())})"
+        )
+        return f"{number} {what}"
+
+
+def request(
+    workers: str = "1",
+    devices_per_worker: int | None = None,
+    gpus_per_worker: int = 0,
+    tpu: str | None = None,
+    topology: str | None = None,
+    **rest: Any,
+) -> Request:
+    """A checked request from the command line's values.
+
+    Raises:
+        ClusterError: `workers` is neither N nor MIN:MAX; options that do not fit each other.
+    """
+    low, colon, high = workers.partition(":")
+    try:
+        least, most = int(low), int(high if colon else low)
+    except ValueError:
+        least, most = 0, 0
+    if not 1 <= least <= most:
+        raise ClusterError(f"--workers {workers}: expected N or MIN:MAX with 1 <= MIN <= MAX.")
+    if tpu and gpus_per_worker:
+        raise ClusterError(f"--tpu {tpu} and --gpus-per-worker {gpus_per_worker}: expected one.")
+    if (tpu is None) != (topology is None):
+        raise ClusterError("--tpu and --topology: expected both, as in --tpu v6e --topology 4x4.")
+    if gpus_per_worker and devices_per_worker:
+        raise ClusterError("--devices-per-worker counts CPU devices: leave it out beside GPUs.")
+    return Request(least, most, devices_per_worker, gpus_per_worker, tpu, topology, **rest)
+
+
+@contextmanager
+def joined(request: Request, say: Callable[[str], None]) -> Iterator[None]:
+    """Inside, the cluster of the request is joined, or one started on this machine, and has room.
+
+    To be entered before jax starts its threads, which forking processes does not go with.
+
+    Raises:
+        ClusterError: it makes no sense to Ray; the cluster cannot be reached, or has no room.
+    """
+    request.scaling()
+    os.environ.update({k: v for k, v in SETTINGS.items() if k not in os.environ})
+    address = request.address or os.environ.get("RAY_ADDRESS")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        if address is None:
+            # Workers here stand for hosts: as many as asked for, on whatever cores there are.
+            cores = max(os.cpu_count() or 1, request.most)
+            ray.init("local", num_cpus=cores, include_dashboard=False, **quiet)
+        else:
+            ray.init(address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"{address or 'a cluster on this machine'}: no Ray cluster can be reached there "
+            f"({' '.join(str(error).split())[:200]})."
+        ) from error
+    try:
+        say(f"Ray {ray.__version__}, {address or 'on this machine'}: {_there()}")
+        wait_for_resources(request)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def wait_for_resources(request: Request, seconds: float = GIVEN_S) -> None:
+    """Return once the cluster can hold the least number of workers.
+
+    Raises:
+        ClusterError: it could not within `seconds`; it names what was asked for and what is there.
+    """
+    until = time.monotonic() + seconds
+    while (there := _places(request)) < request.least:
+        if time.monotonic() > until:
+            raise ClusterError(
+                f"asked for {request.words()}; the cluster has {_there()}, room for {there}: "
+                "ask for less, or add hosts."
+            )
+        time.sleep(1.0)
+
+
+def _there() -> str:
+    """The hosts of the cluster, in words."""
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    return f"{len(nodes)} host(s): " + ", ".join(f"({_words(n)})" for n in nodes)
+
+
+def _places(request: Request) -> int:
+    """The number of workers that the hosts of the cluster can hold, were they free."""
+    need: dict[str, float] = {"TPU": 1} if request.tpu else request.resources()
+    if request.tpu:
+        need[f"accelerator_type:{request.accelerator}"] = 0.001
+    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    room = (min(int(n.get(k, 0) / v) for k, v in need.items()) for n in nodes)
+    return sum(min(r, 1) if request.tpu else r for r in room)
+
+
+def _words(resources: dict[str, float]) -> str:
+    names = [k for k in resources if k in ("CPU", "GPU", "TPU") or k.startswith("accelerator_type")]
+    return ", ".join(f"{k}: {resources[k]:g}" for k in names) or "nothing"

@@ -1,0 +1,172 @@
+"""What runs in every worker of a Ray job: the same `solve`, watched. jax is imported inside."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import ray.train
+from ray.train import get_context
+
+from launch.ray_backend import SAID, open_log
+
+COMPILE_LIMIT_S = 900.0  # from the start of a worker to its first step
+SLOWEST = 20.0  # a step may take this many times the longest so far before it counts as stuck
+REPORT_EVERY_S = 5.0  # ray.train.report waits for the controller, which polls once a second
+PROBE_S = 10.0  # a shared file system may show a new file late
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker is given.
+
+    Args:
+        config: the configuration as nested dictionaries. devices: expected on each worker, None:
+            whatever it has. watchdog_s: the least time a step may take before it counts as stuck.
+    """
+
+    config: dict[str, Any]
+    run_dir: str
+    devices: int | None
+    watchdog_s: float
+
+
+class Watchdog:
+    """Ends a process whose step takes far too long: heartbeats never tell that it is stuck.
+
+    The tracebacks of all its threads go to `file`; the other workers then lose their peer, and the
+    group starts again from the last checkpoint.
+    """
+
+    def __init__(self, file: TextIO, least_s: float):
+        self._file, self._limit, self._since = file, least_s, 0.0
+        self._arm(COMPILE_LIMIT_S)
+
+    def alive(self) -> None:
+        """A step begins."""
+        now = time.monotonic()
+        if self._since:
+            self._limit = max(self._limit, SLOWEST * (now - self._since))
+        self._since = now
+        self._arm(self._limit)
+
+    def stop(self) -> None:
+        """The run has ended."""
+        faulthandler.cancel_dump_traceback_later()
+
+    def _arm(self, seconds: float) -> None:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self._file)
+
+
+def train(given: dict[str, Task]) -> dict[str, Any]:
+    """One worker's part of a run, the value "task", in Ray Train's thread.
+
+    Returns:
+        {"result": ...}, or {"error": a sentence} for what no second try can mend: raised, Ray
+        would try it again.
+    """
+    task = given["task"]
+    run_dir, rank = Path(task.run_dir), get_context().get_world_rank()
+    log = open_log(task.run_dir)
+    watchdog = Watchdog(log, task.watchdog_s)
+
+    def say(line: str) -> None:
+        print(f"{SAID}{line}", file=log)
+
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every save otherwise
+
+    import jax
+
+    from distgram.checkpoint import CheckpointError, StorageFull, newest
+    from distgram.config import check
+    from distgram.mesh import gather, make_mesh
+    from distgram.precision import set_precision
+    from distgram.solve import solve
+
+    set_precision()
+    say(
+        f"rank {rank} of {jax.process_count()} on {socket.gethostname()}, pid {os.getpid()}: "
+        f"{jax.local_device_count()} of {jax.device_count()} device(s)"
+    )
+    if (wrong := _miscounted(task.devices)) or (wrong := _unshared(run_dir, rank, gather)):
+        return {"error": wrong}
+    try:
+        begun = bool(newest(run_dir / "checkpoints"))
+    except CheckpointError:
+        begun = False
+    begun = bool(gather([begun])[0, 0])  # storage may show another state to each: process 0 decides
+    try:
+        result = solve(
+            *(check(task.config), make_mesh(), run_dir),
+            resume=begun,
+            watch=Reports().row,
+            say=say,
+            alive=watchdog.alive,
+        )
+    except StorageFull as error:
+        return {"error": str(error)}
+    watchdog.stop()
+    jax.distributed.shutdown()
+    return {"result": result.values() | {"signal": result.signal}}
+
+
+class Reports:
+    """Rows of metrics for Ray's dashboard; they decide nothing."""
+
+    def __init__(self):
+        self._last = -REPORT_EVERY_S
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Report a row; `seconds` are the same on every worker, so all of them report or none."""
+        if row["seconds"] - self._last >= REPORT_EVERY_S:
+            self._last = row["seconds"]
+            ray.train.report({k: v for k, v in row.items() if isinstance(v, int | float)})
+
+
+def _miscounted(devices: int | None) -> str | None:
+    """What is wrong with the processes and devices of this job, None: nothing is."""
+    import jax
+
+    wanted, there = get_context().get_world_size(), jax.process_count()
+    if there != wanted:
+        return f"jax sees {there} process(es), Ray started {wanted} worker(s)."
+    if devices is not None and jax.device_count() != wanted * devices:
+        return f"{jax.device_count()} devices in all, expected {wanted} workers x {devices}."
+    return None
+
+
+def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
+    """Why the run folder is not one folder for all workers, None: it is.
+
+    Every worker writes a file, and reads those of all others.
+    """
+    nonce = int(gather([random.getrandbits(32)])[0, 0])
+    written = "" if (run_dir / "config.toml").is_file() else "there is no config.toml in it"
+    mine = run_dir / f".probe-{nonce}-{rank}"
+    if not written:
+        try:
+            mine.write_text(str(rank))
+        except OSError as error:
+            written = error.strerror or str(error)
+    count = len(gather([not written]))
+    wanted = [run_dir / f".probe-{nonce}-{k}" for k in range(count)]
+    until = time.monotonic() + PROBE_S
+    while not (seen := all(p.is_file() for p in wanted)) and time.monotonic() < until:
+        time.sleep(0.2)
+    ok = gather([seen and not written])[:, 0]
+    mine.unlink(missing_ok=True)
+    if ok.all():
+        return None
+    return (
+        f"{run_dir}: not one writable folder for all workers: of the ranks 0 to {count - 1}, "
+        f"{[k for k in range(count) if not ok[k]]} cannot write there or see what the others "
+        "wrote: give --out a path on storage that all hosts share."
+    )

@@ -1,0 +1,157 @@
+"""A run folder where it lies: used from here if this machine sees it, else by a small job there.
+
+Run ids are unique, so a path that ends in one and exists here is the same folder. The small job
+runs `python -m launch.run_files ACTION RUN [NAME]`, which prints its answer in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+import shutil
+import sys
+import tarfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etils import epath
+
+from launch.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+# The answer travels through the job's log, four thirds of its size, in one response.
+PACKED_LIMIT = 64 * 2**20
+JOB_SECONDS = 120
+_UNFINISHED = "*.orbax-checkpoint-tmp*"
+_ANSWER, _REFUSED = "@answer ", "@refused "
+
+
+def stop(run: epath.Path) -> bytes:
+    """Ask the run to save and end; b'' where it has not begun, and there is nothing to save."""
+    if not (run / "config.toml").exists():
+        return b""
+    (run / "stop").touch()
+    return b"asked"
+
+
+def read(run: epath.Path, name: str) -> bytes:
+    """The bytes of one file of the run folder."""
+    path = run / name
+    if not path.exists():
+        folder = path.parent
+        there = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+        hint = f"there are {', '.join(there)}" if there else "there is nothing yet"
+        raise ClusterError(f"{path}: not found: {hint}.")
+    return path.read_bytes()
+
+
+def pack(run: epath.Path) -> bytes:
+    """The run folder as a .tar.gz, without checkpoints that are not whole."""
+    if not run.exists():
+        raise ClusterError(f"{run}: not found: the run has not begun, or its storage is gone.")
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for path in _files(run):
+            content = path.read_bytes()
+            member = tarfile.TarInfo(str(path.relative_to(run)))
+            member.size, member.mtime = len(content), int(path.stat().mtime)
+            archive.addfile(member, io.BytesIO(content))
+    if data.tell() > PACKED_LIMIT:
+        raise ClusterError(
+            f"{run}: {data.tell() / 2**20:.0f} MiB packed, more than the {PACKED_LIMIT >> 20} MiB "
+            "that may travel through a job's log: copy it with the storage's own means."
+        )
+    return data.getvalue()
+
+
+def _files(folder: epath.Path):
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            if not path.match(_UNFINISHED):
+                yield from _files(path)
+        else:
+            yield path
+
+
+ACTIONS: dict[str, Callable[..., bytes]] = {"stop": stop, "read": read, "pack": pack}
+
+
+def perform(
+    client: JobSubmissionClient, runtime_env: dict[str, Any], run: str, action: str, *names: str
+) -> bytes:
+    """Do one of ACTIONS with a run folder, from here where it can be seen, else on the cluster.
+
+    Args:
+        runtime_env: that of the run's job: where the small job finds this module.
+
+    Raises:
+        ClusterError: it cannot be done; the sentence of the job that tried.
+    """
+    if seen_from_here(run):
+        return ACTIONS[action](epath.Path(run), *names)
+    command = shlex.join(["python", "-m", "launch.run_files", action, run, *names])
+    job = client.submit_job(
+        entrypoint=command,
+        runtime_env=runtime_env,
+        submission_id=f"dghelper-{uuid.uuid4().hex[:12]}",
+    )
+    until = time.monotonic() + JOB_SECONDS
+    while not client.get_job_status(job).is_terminal():
+        if time.monotonic() > until:
+            client.stop_job(job)
+            raise ClusterError(
+                f"{run}: the cluster did not run `{command}` within {JOB_SECONDS} s: "
+                f"`ray job logs {job}` may tell why."
+            )
+        time.sleep(0.25)
+    log, message = client.get_job_logs(job), client.get_job_info(job).message
+    client.delete_job(job)
+    for line in log.splitlines():
+        if line.startswith(_ANSWER):
+            return base64.b64decode(line.removeprefix(_ANSWER))
+        if line.startswith(_REFUSED):
+            raise ClusterError(line.removeprefix(_REFUSED))
+    raise ClusterError(f"{run}: `{command}` failed on the cluster: {message}")
+
+
+def fetch(client: JobSubmissionClient, runtime_env: dict[str, Any], run: str, out: Path) -> None:
+    """Copy a run folder to a new folder on this machine, whole or not at all.
+
+    Raises:
+        ClusterError: `out` is there already; the folder is not there, or too large.
+    """
+    if out.exists():
+        raise ClusterError(f"{out}: is there already: choose another --out, or move it away.")
+    partial = out.with_name(f"{out.name}.partial-{uuid.uuid4().hex[:6]}")
+    try:
+        if seen_from_here(run):
+            shutil.copytree(run, partial, ignore=shutil.ignore_patterns(_UNFINISHED))
+        else:
+            packed = perform(client, runtime_env, run, "pack")
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                archive.extractall(partial, filter="data")
+        partial.replace(out)
+    except shutil.Error as error:
+        raise ClusterError(f"{run}: changed while it was copied: fetch it again.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def seen_from_here(run: str) -> bool:
+    """Whether the run folder is on a file system of this machine."""
+    return not run.startswith("gs://") and Path(run).is_dir()
+
+
+if __name__ == "__main__":
+    _, _action, _run, *_names = sys.argv
+    try:
+        print(_ANSWER + base64.b64encode(ACTIONS[_action](epath.Path(_run), *_names)).decode())
+    except (ClusterError, OSError, ImportError) as error:
+        print(_REFUSED + " ".join(str(error).split()))
+        sys.exit(2)

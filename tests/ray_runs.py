@@ -1,0 +1,165 @@
+"""Runs on a Ray cluster of their own, in a process of their own, to be watched and harmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cli_runs import metrics
+
+from distgram.checkpoint import newest, read_theta
+
+ROOT = Path(__file__).parents[1]
+
+# Laplace's equation whose target can be told, by a file, to give NaN or to hang in one process.
+HARMED = """
+import time
+from dataclasses import replace
+from pathlib import Path
+import jax
+import jax.numpy as jnp
+import numpy as np
+from distgram.problem import Problem
+from distgram.registry import get
+
+here = Path({folder!r})
+
+def ask(values):
+    if jax.process_count() > 1 and jax.process_index() == 1:
+        if (here / "nan").exists():
+            return np.full_like(values, np.nan)
+        if (here / "stuck").exists():
+            (here / "stuck").unlink()
+            time.sleep(3600.0)
+    return np.asarray(values)
+
+def harmed(target):
+    def values(x):
+        exact = target(x)
+        shape = jax.ShapeDtypeStruct(exact.shape, exact.dtype)
+        return jax.pure_callback(ask, shape, exact, vmap_method="broadcast_all")
+    return values
+
+laplace = get("laplace2d")
+interior, *others = laplace.terms
+problem = replace(laplace, terms=(replace(interior, target=harmed(interior.target)), *others))
+"""
+
+CONFIG = """
+[problem]
+{problem}
+[model]
+hidden = [12]
+[points]
+interior = {{count = 500}}
+boundary = {{count = 100}}
+[rule]
+name = "adaptive_ratio"
+excursion = 1.0
+[run]
+steps = {steps}
+log_every = 1
+spectra_every = 1000
+checkpoint_every = 10
+held_out = 64
+patience = 1000000
+"""
+
+
+def config(folder: Path, steps: int, harmed: bool = False) -> Path:
+    """A small config in a folder; harmed: its target obeys the files `nan` and `stuck` there."""
+    problem = 'name = "laplace2d"'
+    if harmed:
+        (folder / "harmed.py").write_text(HARMED.format(folder=str(folder)), encoding="utf-8")
+        problem = 'file = "harmed.py"'
+    path = folder / ("harmed.toml" if harmed else "plain.toml")
+    path.write_text(CONFIG.format(problem=problem, steps=steps), encoding="utf-8")
+    return path
+
+
+class RayRun:
+    """`distgram COMMAND ... --ray` in a process; a context manager that ends it in any case."""
+
+    def __init__(self, run: Path, *arguments: object):
+        self.run = run
+        self._out = open(run.with_name(run.name + ".out"), "w+", encoding="utf-8")
+        self._err = open(run.with_name(run.name + ".err"), "w+", encoding="utf-8")
+        command = [sys.executable, "-m", "launch.cli", *map(str, arguments), "--ray", "--rows"]
+        environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "XLA_FLAGS")}
+        self.process = subprocess.Popen(
+            command,
+            cwd=run.parent,
+            env=environment | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+            stdout=self._out,
+            stderr=self._err,
+        )
+
+    def __enter__(self) -> RayRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._out.close()
+        self._err.close()
+
+    def read(self, name: str) -> str:
+        """What it has written to `out` or `err` so far."""
+        return self.run.with_name(f"{self.run.name}.{name}").read_text(encoding="utf-8")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows it has printed, and at the end the result."""
+        lines = self.read("out").splitlines()
+        return [json.loads(line.partition(" ")[2]) for line in lines if line.startswith("@")]
+
+    def step(self) -> int:
+        """The last step in its run folder; -1 before the first."""
+        try:
+            lines = (self.run / "metrics.jsonl").read_text().splitlines()
+            return json.loads(lines[-1])["step"] if lines else -1
+        except (OSError, ValueError):
+            return -1
+
+    def wait_for_step(self, step: int, seconds: float = 900.0) -> None:
+        """Return once this step is in the run folder."""
+        until = time.monotonic() + seconds
+        while self.step() < step:
+            assert self.process.poll() is None, (self.process.returncode, self.read("err"))
+            assert time.monotonic() < until, (self.step(), self.read("err"))
+            time.sleep(0.05)
+
+    def wait_for_restart(self, pid: int, seconds: float = 900.0) -> None:
+        """Return once rank 0 is another process than `pid`."""
+        until = time.monotonic() + seconds
+        while self.pid(0) == pid:
+            assert self.process.poll() is None, (self.process.returncode, self.read("err"))
+            assert time.monotonic() < until, self.read("err")
+            time.sleep(0.05)
+
+    def pid(self, rank: int) -> int:
+        """The process of a rank, as its log tells last."""
+        log = (self.run / "logs" / f"rank-{rank}.log").read_text(errors="replace")
+        return int(re.findall(rf"rank {rank} of \d+ on \S+, pid (\d+)", log)[-1])
+
+    def end(self, seconds: float = 900.0) -> int:
+        """Wait for the end; the exit code."""
+        return self.process.wait(seconds)
+
+
+def theta(run: Path) -> np.ndarray:
+    """The parameters of the newest checkpoint."""
+    return read_theta(newest(run / "checkpoints"))
+
+
+def same(a: Path, b: Path) -> bool:
+    """Whether two runs came to the same parameters and the same metrics, to the last bit."""
+    return np.array_equal(theta(a), theta(b)) and metrics(a) == metrics(b)

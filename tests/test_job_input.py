@@ -1,0 +1,85 @@
+"""What is checked, made up and uploaded before a cluster is asked for anything."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from cli_runs import TINY
+from etils import epath
+
+from distgram.config import load
+from launch import run_files
+from launch.errors import ClusterError
+from launch.jobs import Job
+
+# A file that is sound here, and raises where the job's environment has this variable.
+BROKEN = """
+import os
+from distgram.problems.laplace2d import laplace2d as problem
+
+if "BROKEN" in os.environ:
+    raise ValueError("no table of coefficients on this host")
+"""
+
+
+def test_a_run_folder_that_is_too_large_to_be_packed(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "torn").write_bytes(os.urandom(4096))
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    with tarfile.open(fileobj=io.BytesIO(run_files.pack(epath.Path(tmp_path)))) as archive:
+        assert archive.getnames() == ["metrics.jsonl"]
+    monkeypatch.setattr(run_files, "PACKED_LIMIT", 2**20)
+    (tmp_path / "solution.npz").write_bytes(os.urandom(2**20))  # it cannot be packed any smaller
+    with pytest.raises(ClusterError, match="1 MiB packed, more than the 1 MiB"):
+        run_files.pack(epath.Path(tmp_path))
+
+
+def test_no_cluster_answers(folder, monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
+    sentence = folder.call("ps").sentence
+    assert "http://127.0.0.1:1: no Ray cluster answers" in sentence
+    # an address that is given wins over the environment
+    assert "127.0.0.1:2:" in folder.call("ps", "--address", "http://127.0.0.1:2").sentence
+    assert "http://head:8265" in folder.call("ps", "--address", "head:8265").sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--storage", "runs"), "absolute path"),
+        (("--storage", "s3://bucket/runs"), "'gs://bucket/runs'"),
+        (("--storage", "/runs", "--workers", "two"), "--workers two: expected N or MIN:MAX"),
+        (("--storage", "/runs", "--tpu", "v6e"), "--topology 4x4"),
+        (("--storage", "/runs", "--env", "A"), "--env 'A': expected NAME=VALUE"),
+        (("--storage", "/runs", "--set", "run.stepps=1"), "did you mean 'steps'"),
+        (("--storage", "/runs", "--set", "model.activation=tahn"), "tanh"),
+    ],
+)
+def test_a_mistake_is_told_before_the_cluster_is_asked(folder, monkeypatch, options, said):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")  # it would not answer
+    config = folder.write("tiny.toml", TINY)
+    assert said in folder.call("submit", config, *options).sentence
+
+
+def test_only_the_config_and_the_problem_are_uploaded(folder):
+    folder.write("mine.py", BROKEN)
+    folder.write("secret.txt", "not for the cluster")
+    text = TINY.replace('name = "laplace2d"', 'file = "mine.py"')
+    config = load(folder.write("tiny.toml", text))
+    job = Job(run="/runs/dg-tiny-000000", config="tiny", limits=config.run, layout={})
+    with job.environment(config) as env:
+        made = Path(env["working_dir"])
+        files = sorted(str(p.relative_to(made)) for p in made.rglob("*") if p.is_file())
+        assert files == ["problem/mine.py", "tiny.toml"]
+        uploaded = load(made / "tiny.toml")
+        assert uploaded.problem.file == str(made / "problem" / "mine.py")
+        assert uploaded.model_copy(update={"problem": config.problem}) == config
+    assert not made.exists()
+    with job.model_copy(update={"package": True}).environment() as env:
+        names = [p.relative_to(env["working_dir"]) for p in Path(env["working_dir"]).rglob("*")]
+        assert Path("launch/cli.py") in names and Path("distgram/solve.py") in names
+        assert not any("__pycache__" in p.parts for p in names)
