@@ -1,6 +1,7 @@
 # make solve   one PDE to machine precision, on all devices of this machine; a second time with
 #              ARGS=--force, which replaces the older run; CONFIG=... for another problem
 # make test    every check: style, types, import directions, tests
+# make test-cluster  runs, jobs and faults on local Ray clusters (half an hour on two quiet cores)
 # make cluster a job on a local Ray cluster: submitted, watched, stopped, resumed, fetched (minutes)
 # make table   the table of the README (hours; goes on where it stopped)
 # make clean   remove the environment and caches; runs/ stays
@@ -10,7 +11,7 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 CONFIG  ?= configs/laplace2d.toml
 
-.PHONY: solve test cluster table clean
+.PHONY: solve test test-cluster cluster table clean
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
@@ -22,6 +23,9 @@ test: $(VENV)/.test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q -n $(WORKERS)
+
+test-cluster: $(VENV)/.test
+	$(BIN)/pytest -q -m cluster
 
 cluster: $(VENV)/.ray
 	$(BIN)/python tests/bench/cluster.py $(ARGS)

@@ -244,11 +244,6 @@ def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
 
 def held_out_points(run: Assembled) -> tuple[Points, ...]:
     """Fresh uniform points of every term, never trained on; a fixed region gives its own again."""
-    limits = run.config.run
-    return place_points(
-        run,
-        [
-            (draw_held_out(term, limits.held_out, [limits.seed, i, 1]), None)
-            for i, term in enumerate(run.terms)
-        ],
-    )
+    count, seed = run.config.run.held_out, run.config.run.seed
+    drawn = [(draw_held_out(t, count, [seed, i, 1]), None) for i, t in enumerate(run.terms)]
+    return place_points(run, drawn)

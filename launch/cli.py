@@ -6,13 +6,11 @@ Exit codes: 0 success, 1 a run that failed numerically or missed its target, 2 a
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -117,11 +115,12 @@ def solve(
 ) -> None:
     """Solve the problem of a config; everything it gives goes to a run folder."""
     from distgram.config import load
+    from launch.live import showing
 
     overrides = [*(set_ or ()), *([] if seed is None else [f"run.seed={seed}"])]
     checked = load(config, overrides)
     run_dir = out or Path("runs") / f"{config.stem}-seed{checked.run.seed}"
-    with _shown(checked, json_, rows) as (watch, say, shown):
+    with showing(checked, json_, rows) as (watch, say, shown):
         if cluster:
             from launch import ray_train
 
@@ -149,9 +148,10 @@ def resume(
     another number of devices or workers the steps are equal within rounding only.
     """
     from launch import local
+    from launch.live import showing
 
     config, saved = local.resumed_config(run, set_ or ())
-    with _shown(config, json_, rows) as (watch, say, shown):
+    with showing(config, json_, rows) as (watch, say, shown):
         if cluster:
             from launch import ray_train
 
@@ -189,37 +189,19 @@ def compare(
     print(page)
 
 
-@contextmanager
-def _shown(config: Config, as_json: bool, as_rows: bool) -> Iterator[tuple[Any, Any, TextIO]]:
-    """What is called with each row, with each line worth reading, and where these are shown."""
-    from launch.live import Progress
-
-    shown = sys.stderr if as_json or as_rows else sys.stdout
-    with Progress(shown, config.run) as progress:
-        if as_rows:
-            yield (lambda row: _print_json("@row ", row)), progress.say, shown
-        else:
-            yield progress.watch, progress.say, shown
-
-
 def _finish(
     result: Result, config: Config, run_dir: Path, shown: TextIO, as_json: bool, as_rows: bool
 ) -> None:
     """Say how the run ended, and exit with its code."""
     from launch.ending import ending
+    from launch.live import print_json
 
     code, said = ending(result, config, run_dir)
     for line in said:
         print(line, file=shown, flush=True)
     if as_json or as_rows:
-        _print_json("@result " if as_rows else "", result.values())
+        print_json("@result " if as_rows else "", result.values())
     raise typer.Exit(code)
-
-
-def _print_json(before: str, values: dict[str, Any]) -> None:
-    from distgram.recording import finite
-
-    print(f"{before}{json.dumps(finite(values))}", flush=True)
 
 
 def _console(out: TextIO) -> Console:

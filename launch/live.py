@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from distgram.config import RunConfig
+from distgram.config import Config, RunConfig
+from distgram.recording import finite
+
+Watch = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
 
 
 class Progress:
@@ -96,3 +104,19 @@ def _number(value: float | None) -> str:
 
 def _width(name: str) -> int:
     return max(len(name), 9 if name not in ("step", "rank") else 6)
+
+
+@contextmanager
+def showing(config: Config, as_json: bool, as_rows: bool) -> Iterator[tuple[Watch, Say, TextIO]]:
+    """What is called with each row, with each line worth reading, and where these are shown."""
+    shown = sys.stderr if as_json or as_rows else sys.stdout
+    with Progress(shown, config.run) as progress:
+        if as_rows:
+            yield (lambda row: print_json("@row ", row)), progress.say, shown
+        else:
+            yield progress.watch, progress.say, shown
+
+
+def print_json(before: str, values: dict[str, Any]) -> None:
+    """One line of JSON, at once."""
+    print(f"{before}{json.dumps(finite(values))}", flush=True)

@@ -30,7 +30,7 @@ def uninterrupted(tmp_path_factory) -> Path:
     return run.run
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_worker_comes_back_bitwise(uninterrupted, tmp_path, rank):
     """Rank 0 holds the coordinator and writes the metrics; rank 1 does neither."""
@@ -45,7 +45,7 @@ def test_a_killed_worker_comes_back_bitwise(uninterrupted, tmp_path, rank):
     assert same(run.run, uninterrupted)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_frozen_worker_is_replaced(uninterrupted, tmp_path):
     with solve(tmp_path) as run:
         run.wait_for_step(STRIKE)
@@ -55,7 +55,7 @@ def test_a_frozen_worker_is_replaced(uninterrupted, tmp_path):
     assert same(run.run, uninterrupted)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_preempted_worker_saves_at_once(uninterrupted, tmp_path):
     with solve(tmp_path) as run:
         run.wait_for_step(STRIKE)
@@ -66,7 +66,7 @@ def test_a_preempted_worker_saves_at_once(uninterrupted, tmp_path):
     assert same(run.run, uninterrupted)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_stuck_worker_is_replaced_and_tells_where_it_was(tmp_path):
     with solve(tmp_path, harmed=True) as run:
         run.wait_for_step(STRIKE)
@@ -79,7 +79,7 @@ def test_a_stuck_worker_is_replaced_and_tells_where_it_was(tmp_path):
     assert [row["step"] for row in metrics(run.run)] == list(range(STEPS + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_nan_on_one_rank_ends_the_run_on_all(tmp_path):
     with solve(tmp_path, harmed=True, steps=10**6) as run:
         run.wait_for_step(STRIKE)
@@ -91,7 +91,7 @@ def test_a_nan_on_one_rank_ends_the_run_on_all(tmp_path):
     assert result["steps"] not in saved  # a non-finite state is never saved
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
     with solve(tmp_path, steps=10**6) as run:
         run.wait_for_step(STRIKE)

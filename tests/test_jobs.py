@@ -82,7 +82,7 @@ def resumed(here, stopped) -> Submitted:
     return stopped._replace(ended=here.call("watch", stopped.id))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_stop_saves_first(stopped):
     step = int(newest(stopped.path / "checkpoints").name)
     assert stopped.ended.code == 0, stopped.ended
@@ -90,7 +90,7 @@ def test_stop_saves_first(stopped):
     assert json.loads((stopped.path / "result.json").read_text())["steps"] == step
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_watch_shows_the_table_at_any_time(here, stopped):
     ended = here.call("watch", f"{stopped.id}-1")
     assert ended.code == 0 and ended.err == f"{stopped.id}-1: succeeded, exit code 0\n"
@@ -101,7 +101,7 @@ def test_watch_shows_the_table_at_any_time(here, stopped):
     assert "4 device(s) in 2 processes" in ended.out and "@row" not in ended.out
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_logs_of_the_job_and_of_each_worker(here, stopped, monkeypatch):
     ended = here.call("logs", stopped.id)
     assert ended.code == 0 and "--ray --workers=2 --devices-per-worker=2 --rows" in ended.out
@@ -117,7 +117,7 @@ def test_logs_of_the_job_and_of_each_worker(here, stopped, monkeypatch):
     assert "rank-7.log: not found" in sentence and "rank-1.log" in sentence
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_resume_goes_on_in_a_new_job(here, resumed):
     assert resumed.ended.code == 0, resumed.ended
     assert "step budget" in resumed.ended.out
@@ -129,7 +129,7 @@ def test_a_resume_goes_on_in_a_new_job(here, resumed):
     assert said == {f"{resumed.id}-{k}": ["succeeded", "0", "2"] for k in (1, 2)}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_that_does_not_know_a_run_is_told_where_it_is(here, resumed):
     """On other workers than before."""
     steps = int(newest(resumed.path / "checkpoints").name) + 2
@@ -146,7 +146,7 @@ def test_a_cluster_that_does_not_know_a_run_is_told_where_it_is(here, resumed):
     assert f"{missing}/config.toml: not found" in sentence
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_fetch_is_the_same_from_here_and_from_another_machine(here, resumed, monkeypatch):
     near, far = here.path / "near", here.path / "far"
     assert here.call("fetch", resumed.id, "--out", near).out == f"{near}\n"
@@ -160,7 +160,7 @@ def test_fetch_is_the_same_from_here_and_from_another_machine(here, resumed, mon
     assert "is there already" in here.call("fetch", resumed.id, "--out", far).sentence
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_exit_code_of_the_run_comes_through(here):
     here.write("mine.py", BROKEN)
     text = TINY.replace('name = "laplace2d"', 'file = "mine.py"')
@@ -173,7 +173,7 @@ def test_the_exit_code_of_the_run_comes_through(here):
     assert row[1:4] == ["failed", "2", "2"]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_that_has_not_begun_is_stopped_at_once(here):
     run = submit(here, LONG)
     ended = here.call("stop", run.id)
@@ -182,7 +182,7 @@ def test_a_run_that_has_not_begun_is_stopped_at_once(here):
     assert "has ended: stopped" in here.call("stop", run.id).out
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_what_the_cluster_cannot_hold_is_refused(here, url):
     config = here.write("tiny.toml", TINY)
     command = ("submit", config, "--storage", here.path / "none")
@@ -195,14 +195,14 @@ def test_what_the_cluster_cannot_hold_is_refused(here, url):
     assert "none" not in here.folders()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_an_unknown_id_has_its_nearest(here, stopped):
     wrong = stopped.id[:-1] + "x"
     for command in ("watch", "logs", "stop", "fetch", "resume"):
         assert f"did you mean {stopped.id}" in here.call(command, wrong).sentence
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_token_is_asked_for_and_used(tmp_path):
     token = "0123456789abcdef" * 2
     mode = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}

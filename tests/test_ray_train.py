@@ -34,7 +34,7 @@ def solved(tmp_path_factory) -> Path:
     return run.run
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_run_says_what_it_got(solved):
     said = solved.with_name("run.err").read_text()
     assert re.search(r"rank 0 of 2 on \S+, pid \d+: 4 of 8 device\(s\)", said)
@@ -46,7 +46,7 @@ def test_the_run_says_what_it_got(solved):
         assert f"rank {rank} of 2" in log and "float64" in log
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_two_runs_are_bitwise_equal(solved, tmp_path):
     run = tmp_path / "run"
     with RayRun(run, "solve", config(tmp_path, STEPS), "--out", run, *TWO_BY_FOUR) as again:
@@ -54,7 +54,7 @@ def test_two_runs_are_bitwise_equal(solved, tmp_path):
     assert np.array_equal(theta(run), theta(solved)) and metrics(run) == metrics(solved)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_same_error_as_one_process(solved, folder):
     """Whole trajectories part; both come down to the same order of the error."""
     ended = folder.call(
@@ -70,7 +70,7 @@ def test_the_same_error_as_one_process(solved, folder):
     assert two < 1e-2 * first and one / 30 < two < 30 * one
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_resumed_on_other_workers_the_points_are_the_same(solved, tmp_path):
     """Eight devices to three: another mesh, other padding, the same points and parameters."""
     before, run = theta(solved), tmp_path / "run"
@@ -85,7 +85,7 @@ def test_resumed_on_other_workers_the_points_are_the_same(solved, tmp_path):
     assert np.array_equal(theta(solved), before)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_stop_and_signal_save_and_the_run_goes_on(tmp_path):
     run = tmp_path / "run"
     path = config(tmp_path, 10**6)
@@ -105,7 +105,7 @@ def test_stop_and_signal_save_and_the_run_goes_on(tmp_path):
     assert [row["step"] for row in metrics(run)] == list(range(last + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_request_that_cannot_be_met_names_both_sides(tmp_path):
     run = tmp_path / "run"
     layout = ("--workers", 2, "--gpus-per-worker", 7)

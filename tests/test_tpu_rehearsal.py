@@ -101,7 +101,7 @@ def solve(folder: Path, address: str, *options: object) -> subprocess.CompletedP
     )
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_on_two_slices(slices, tmp_path):
     ended = solve(tmp_path, slices, "--topology", TOPOLOGY, "--workers", WORKERS)
     assert ended.returncode == 0, ended.stderr
@@ -129,7 +129,7 @@ def test_a_run_on_two_slices(slices, tmp_path):
     assert metrics(tmp_path / "run")[0]["l2_error"] > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_half_a_slice_is_refused(slices, tmp_path):
     ended = solve(tmp_path, slices, "--topology", TOPOLOGY, "--workers", WORKERS - 1)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr

@@ -117,7 +117,7 @@ def test_a_start_that_fails_leaves_nothing():
 
 
 @needs_namespaces
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_each_host_has_an_address_of_its_own(hosts):
     name = "import socket; print(socket.gethostbyname(socket.gethostname()))"
     assert two_hosts("run", sys.executable, "-c", name).stdout == "10.77.0.1\n"
@@ -127,7 +127,7 @@ def test_each_host_has_an_address_of_its_own(hosts):
 
 
 @needs_namespaces
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_host_is_cut_off_and_the_run_recovers(hosts, tmp_path):
     config, whole, cut = tmp_path / "config.toml", tmp_path / "whole", tmp_path / "cut"
     config.write_text(CONFIG)
