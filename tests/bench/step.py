@@ -97,6 +97,7 @@ def pieces(run: Assembled, theta, points) -> dict[str, tuple]:
     residual, tsqr = run.residual, run.factorization
     direction = jnp.ones_like(theta)
     r = jax.jit(lambda theta, points: tsqr.reduce(residual, theta, points))(theta, points)
+    jax.block_until_ready(r)  # or the first part that is timed would wait for it
 
     def jacobian(theta, points):
         split = jax.tree.map(lambda a: a.reshape(residual.blocks, -1, *a.shape[1:]), points)
