@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 DOUBLE = 8  # bytes
 GIB = 2**30
 WIDTH = 64  # trial directions a randomized factorization begins with
-PROBES = 32  # directions it adds: 16 to measure the error, 16 to measure what is left out
+PROBES = 16  # directions it adds to measure its error, and as many for what is left out
 MOST_DEVICES = 2**20
 
 
@@ -59,7 +59,7 @@ def dual_bytes(shape: Shape) -> int:
 def randomized_bytes(shape: Shape, width: int, block: int) -> int:
     """Bytes a device: a row block and its copy, 2 b q; directions with their probes, 5 p (w + 32),
     and the sketch, 3 n w, n rows a device."""
-    directions = 5 * shape.p * (width + PROBES) + 3 * shape.local * width
+    directions = 5 * shape.p * (width + 2 * PROBES) + 3 * shape.local * width
     return DOUBLE * (2 * block * (shape.p + 1) + directions)
 
 

@@ -93,9 +93,9 @@ class Step:
     def randomized(self, width: int) -> list[Part]:
         """J V, Jᵀ U, and J times probes, which certify: three passes over the rows."""
         p, local = self.plan.shape.p, self.plan.shape.local
-        products = 2.0 * local * p * (2 * width + PROBES)
-        projections = 2.0 * local * width * (width + 2 * PROBES) + 2.0 * p * width**2
-        summed = (width * p, width * PROBES)
+        products = 2.0 * local * p * 2 * (width + PROBES)
+        projections = 2.0 * local * width * (width + 4 * PROBES) + 2.0 * p * width**2
+        summed = (width * p, width * 2 * PROBES)
         sent, messages = (sum(s) for s in zip(*map(self._all_reduce, summed), strict=True))
         return [
             self._rows(passes=3),

@@ -37,11 +37,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from distgram.factorization import Factorization, Needs
 from distgram.factorization.butterfly import orthonormal
+from distgram.memory import PROBES
 from distgram.mesh import SHARDED
 from distgram.residual import Points, Residual
 from distgram.spectrum import Spectrum
 
-PROBES, FAILURE = 16, 3.0  # ‖A‖ > 3 √(2/π) max ‖Aω‖ with probability 3⁻¹⁶ at most
+FAILURE = 3.0  # ‖A‖ > 3 √(2/π) max ‖Aω‖ over 16 probes with probability 3⁻¹⁶ at most
 SWEEPS = 4  # at one width: each divides the error of v_i by (s_i / s_w)²; then widening is cheaper
 ROUNDING = 3.0  # ‖E‖ in units of eps s₁ √w that no sweep removes
 
@@ -58,9 +59,8 @@ class Warm(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Where the sweeps at one width stand: left vectors, their triplets, and how many are used."""
+    """Where the sweeps at one width stand: the triplets, and how many of them are used."""
 
-    u: Float[Array, "n w"]
     spectrum: Spectrum
     rank: Int[Array, ""]
     certified: Bool[Array, ""]
@@ -177,19 +177,18 @@ class Randomized(Factorization):
             exact = error <= asked.tolerance * least + rounding
             # Exact and yet not enough: another sweep would hardly lower the bound.
             hopeless = ~enough & (~asked.enough | exact)
-            return _Found(u, spectrum, asked.rank, enough & exact, hopeless, found.sweeps + 1)
+            return _Found(spectrum, asked.rank, enough & exact, hopeless, found.sweeps + 1)
 
         def going(found: _Found) -> Array:
             return ~(found.certified | found.hopeless) & (found.sweeps < SWEEPS)
 
         none, zero = jnp.zeros(width, theta.dtype), jnp.asarray(0.0, theta.dtype)
-        u = lax.with_sharding_constraint(jnp.zeros((rows, width), theta.dtype), sharded)
         spectrum, count, no = (
             Spectrum(none, v.T, none, zero, zero),
             jnp.asarray(0),
             jnp.asarray(False),
         )
-        return lax.while_loop(going, sweep, _Found(u, spectrum, count, no, no, count))
+        return lax.while_loop(going, sweep, _Found(spectrum, count, no, no, count))
 
 
 def _normal(key: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
