@@ -6,13 +6,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding
 
+from distgram import storage
 from distgram.assemble import assemble, draw_points
 from distgram.checkpoint import Checkpoints
 from distgram.config import Config, dump
@@ -25,6 +25,7 @@ from distgram.rules import StepInfo
 from distgram.signals import caught_signals
 from distgram.state import RunState, after, relaid, settled, start, stored
 from distgram.step import Seen, make_step
+from distgram.storage import Folder
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
@@ -63,7 +64,7 @@ class Result:
 def solve(
     config: Config,
     mesh: Mesh,
-    run_dir: Path,
+    run_dir: Folder,
     *,
     resume: bool = False,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
@@ -76,8 +77,8 @@ def solve(
     alike, and the first one writes.
 
     Args:
-        run_dir: an absolute path: the folder of this run, made by `recording.start`, shared by
-            all processes.
+        run_dir: an absolute path or gs://: the folder of this run, made by `recording.start`,
+            shared by all processes.
         resume: go on from the newest whole checkpoint in run_dir.
         watch: called with each row of metrics. say: called with a line worth reading.
         alive: called before each step, and once everything is compiled.
@@ -112,7 +113,8 @@ def solve(
     )
     points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
     measure = Measure(run)
-    asks = run_dir / STOP if jax.process_index() == 0 else None
+    first = jax.process_index() == 0
+    asked_to_stop = storage.of(run_dir).appears(run_dir / STOP) if first else bool
     info: StepInfo | None = None
     seen: Seen | None = None
     row: dict[str, Any] = {}
@@ -130,7 +132,7 @@ def solve(
             alive()
             at, seconds = int(state.step), time.perf_counter() - began
             signal = caught[0] if caught else SIGTERM if preempted(at) else 0
-            asked = "signal" if signal else "stop requested" if asks and asks.exists() else None
+            asked = "signal" if signal else "stop requested" if asked_to_stop() else None
             reason = of_step(state, info, seen, limits) or asked or of_budget(at, limits, seconds)
             reason, seconds, signal = agree(reason, seconds, signal, state.theta, at)
             if reason == "target" and info is not None and info.loss < state.best_loss:

@@ -22,6 +22,7 @@ from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgumen
 if TYPE_CHECKING:
     from distgram.config import Config
     from distgram.solve import Result
+    from distgram.storage import Folder
     from launch.ray_cluster import Request
 
 app = typer.Typer(
@@ -101,34 +102,34 @@ def check(
 @options.with_cluster
 def solve(
     config: ConfigArgument,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Run folder; runs/<config>-seed<seed>."),
-    ] = None,
+    out: options.OutOption = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="run.seed.")] = None,
     set_: SetOption = None,
     devices: DevicesOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older run in DIR.")] = False,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
+    tensorboard: options.TensorBoardOption = False,
     cluster: Request | None = None,
 ) -> None:
     """Solve the problem of a config; everything it gives goes to a run folder."""
     from distgram.config import load
+    from distgram.storage import absolute, folder
     from launch.live import showing
 
     overrides = [*(set_ or ()), *([] if seed is None else [f"run.seed={seed}"])]
     checked = load(config, overrides)
-    run_dir = out or Path("runs") / f"{config.stem}-seed{checked.run.seed}"
-    with showing(checked, json_, rows) as (watch, say, shown):
+    run_dir = folder(out or f"runs/{config.stem}-seed{checked.run.seed}")
+    there = absolute(run_dir)
+    with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
             from launch import ray_train
 
-            result = ray_train.start(checked, run_dir.absolute(), cluster, force, watch, say)
+            result = ray_train.start(checked, there, cluster, force, watch, say)
         else:
             from launch import local
 
-            result = local.start(checked, run_dir.absolute(), devices, force, watch, say)
+            result = local.start(checked, there, devices, force, watch, say)
     _finish(result, checked, run_dir, shown, json_, rows)
 
 
@@ -140,6 +141,7 @@ def resume(
     devices: DevicesOption = None,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
+    tensorboard: options.TensorBoardOption = False,
     cluster: Request | None = None,
 ) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had not been interrupted.
@@ -147,26 +149,30 @@ def resume(
     Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
     another number of devices or workers the steps are equal within rounding only.
     """
+    from distgram.storage import absolute, folder
     from launch import local
     from launch.live import showing
 
-    config, saved = local.resumed_config(run, set_ or ())
-    with showing(config, json_, rows) as (watch, say, shown):
+    run_dir = folder(run)
+    there = absolute(run_dir)
+    config, saved = local.resumed_config(run_dir, set_ or ())
+    with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
             from launch import ray_train
 
-            result = ray_train.resume(config, run.absolute(), cluster, watch, say)
+            result = ray_train.resume(config, there, cluster, watch, say)
         else:
-            result = local.resume(config, run.absolute(), devices, saved, watch, say)
-    _finish(result, config, run, shown, json_, rows)
+            result = local.resume(config, there, devices, saved, watch, say)
+    _finish(result, config, run_dir, shown, json_, rows)
 
 
 @app.command()
 def report(run: RunArgument) -> None:
     """Draw the figures of a run and write its page, report.html."""
     from distgram import report as reports
+    from launch.run_files import here
 
-    print(reports.report(run))
+    print(reports.report(here(run)))
 
 
 @app.command()
@@ -190,7 +196,7 @@ def compare(
 
 
 def _finish(
-    result: Result, config: Config, run_dir: Path, shown: TextIO, as_json: bool, as_rows: bool
+    result: Result, config: Config, run_dir: Folder, shown: TextIO, as_json: bool, as_rows: bool
 ) -> None:
     """Say how the run ended, and exit with its code."""
     from launch.ending import ending

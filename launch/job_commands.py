@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -158,19 +159,25 @@ def ps(address: AddressOption = None) -> None:
 
 @app.command()
 def fetch(
-    given: IdArgument,
+    given: Annotated[str, typer.Argument(metavar="ID|gs://RUN", help="A run's id, or its folder.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="A new folder; runs/<run's id>.")
     ] = None,
     address: AddressOption = None,
 ) -> None:
-    """Copy the run folder of a job to this machine; prints where it is."""
+    """Copy the run folder of a job, or one on gs://, to this machine; prints where it is."""
     from launch import jobs, run_files
     from launch.job_client import cluster
 
-    with cluster(address) as client:
-        _, _, job = jobs.find(client, given)
-        folder = out or Path("runs") / job.run_id
-        with job.environment() as env:
-            run_files.fetch(client, env, job.run, folder)
+    if given.startswith("gs://"):
+        folder = out or Path("runs") / given.rstrip("/").rpartition("/")[2]
+        run_files.fetch(given, folder)
+    else:
+        with cluster(address) as client:
+            _, _, job = jobs.find(client, given)
+            folder = out or Path("runs") / job.run_id
+            with job.environment() as env:
+                there = not run_files.seen_from_here(job.run)
+                packed = functools.partial(run_files.perform, client, env, job.run, "pack")
+                run_files.fetch(job.run, folder, packed if there else None)
     print(folder)

@@ -12,14 +12,21 @@ if TYPE_CHECKING:
     from launch.ray_cluster import Request
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; also gs://.")]
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+OutOption = Annotated[
+    str | None,
+    typer.Option("--out", metavar="DIR", help="Run folder, also gs://; runs/<config>-seed<seed>."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in run.steps=100."),
 ]
 DevicesOption = Annotated[
     int | None, typer.Option("--devices", metavar="N", help="Use N devices; all by default.")
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard, for TensorBoard.")
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The last line of output is the result as JSON.")
