@@ -62,10 +62,7 @@ def list_() -> None:
 def check(
     config: ConfigArgument,
     set_: SetOption = None,
-    devices: Annotated[
-        int | None,
-        typer.Option("--devices", metavar="N", min=1, help="Plan for N devices, here or not."),
-    ] = None,
+    devices: options.PlannedOption = None,
     memory_gib: Annotated[
         float | None, typer.Option("--memory-gib", metavar="M", help="memory.budget_gib.")
     ] = None,

@@ -28,6 +28,10 @@ DevicesOption = Annotated[
 TensorBoardOption = Annotated[
     bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard, for TensorBoard.")
 ]
+PlannedOption = Annotated[
+    int | None,
+    typer.Option("--devices", metavar="N", min=1, help="Plan for N devices, here or not."),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The last line of output is the result as JSON.")
 ]

@@ -24,6 +24,11 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 BUCKET = "distgram-test"
+HOSTS = ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL")
+SETTINGS = {
+    "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",  # else tensorstore looks for credentials
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # which asks by gRPC, not served here
+}
 
 
 class Object(NamedTuple):
@@ -37,18 +42,14 @@ class Object(NamedTuple):
     def values(self) -> dict[str, Any]:
         """Its resource, as the API shows it."""
         return {
-            "kind": "storage#object",
-            "id": f"{BUCKET}/{self.name}/{self.generation}",
             "name": self.name,
             "bucket": BUCKET,
             "generation": str(self.generation),
             "metageneration": "1",
             "size": str(len(self.data)),
-            "timeCreated": self.updated,
             "updated": self.updated,
-            "contentType": "application/octet-stream",
+            "timeCreated": self.updated,
             "md5Hash": base64.b64encode(hashlib.md5(self.data).digest()).decode(),
-            "etag": str(self.generation),
         }
 
 
@@ -250,15 +251,6 @@ def serving(port: int = 0) -> Iterator[tuple[Bucket, dict[str, str]]]:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         try:
-            yield (
-                bucket,
-                {
-                    "STORAGE_EMULATOR_HOST": url,
-                    "TENSORSTORE_GCS_HTTP_URL": url,
-                    "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",  # else tensorstore looks for one
-                    # which looks for the kind of a bucket by gRPC, which is not served here
-                    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-                },
-            )
+            yield bucket, {name: url for name in HOSTS} | SETTINGS
         finally:
             server.shutdown()
