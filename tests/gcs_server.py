@@ -70,7 +70,7 @@ class Bucket:
     def put(self, name: str, data: bytes, query: dict[str, str]) -> Object:
         with self.lock:
             self._hold(name, query)
-            now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
             self.objects[name] = Object(name, data, next(self._generations), now)
             self.asked.append(("put", name))
             return self.objects[name]
@@ -110,17 +110,13 @@ class Bucket:
                 if shown <= after or shown in prefixes:
                     continue
                 if not left:
-                    return self._page(items, prefixes) | {"nextPageToken": last}
+                    return {"items": items, "prefixes": prefixes, "nextPageToken": last}
                 last, left = shown, left - 1
                 if cut and delimiter:
                     prefixes.append(shown)
                 else:
                     items.append(self.objects[name].values())
-        return self._page(items, prefixes)
-
-    def _page(self, items: list, prefixes: list) -> dict[str, Any]:
-        there = {"items": items} if items else {}
-        return {"kind": "storage#objects"} | there | ({"prefixes": prefixes} if prefixes else {})
+        return {"items": items, "prefixes": prefixes}
 
     def _hold(self, name: str, query: dict[str, str]) -> None:
         wanted, there = query.get("ifGenerationMatch"), self.objects.get(name)
@@ -151,16 +147,9 @@ class Handler(BaseHTTPRequestHandler):
             if found[1]:
                 self._upload(query, body)
             elif not found[3]:
-                self._json({"kind": "storage#bucket", "name": BUCKET, "locationType": "region"})
+                self._json({"name": BUCKET, "locationType": "region"})
             elif not found[4]:
                 self._json(self.bucket.list(query))
-            elif "/rewriteTo/b/" in found[4]:
-                name, _, to = found[4].partition(f"/rewriteTo/b/{BUCKET}/o/")
-                source = self.bucket.get(unquote(name), {})
-                made = self.bucket.put(unquote(to), source.data, query)
-                self._json(
-                    {"kind": "storage#rewriteResponse", "done": True} | {"resource": made.values()}
-                )
             elif self.command == "DELETE":
                 self.bucket.delete(unquote(found[4]), query)
                 self._answer(204)

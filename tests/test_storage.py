@@ -1,4 +1,4 @@
-"""What run folders need of a bucket: lines, their readers, their one owner; paths that are refused."""
+"""What run folders need of a bucket: lines, their readers, one owner; paths that are refused."""
 
 from __future__ import annotations
 
