@@ -62,8 +62,8 @@ class Events:
 
     def write(self, row: dict[str, Any]) -> None:
         """The numbers of a row, at its step."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
+        from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
         values = [Summary.Value(tag=k, simple_value=v) for k, v in scalars(row)]
         if self._file is None:
@@ -78,7 +78,7 @@ class Events:
         """A new file, which takes back what an earlier one shows of this step and those after it:
         a resumed run writes it again."""
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
 
         storage.of(self._folder).make(self._folder)
         file = EventsWriter(f"{self._folder / 'events'}", filename_suffix=f".{step:09}")
