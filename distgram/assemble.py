@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +14,16 @@ from distgram.baselines.adam import Adam
 from distgram.baselines.engd import ENGD
 from distgram.baselines.lbfgs import LBFGS
 from distgram.baselines.ssbroyden import SSBroyden
-from distgram.collocation import draw, draw_held_out, probe
+from distgram.collocation import draw, draw_held_out, probe, weighted
 from distgram.config import Config
 from distgram.factorization import Factorization
 from distgram.factorization.dual import Dual
 from distgram.factorization.gram import Gram
 from distgram.factorization.randomized import Randomized
 from distgram.factorization.tsqr import TSQR
+from distgram.features import Features, Stretch
 from distgram.line_search import Backtracking, GridSearch, LineSearch
-from distgram.models import MLP, Features, FlatModel, flatten
+from distgram.models import MLP, FlatModel, flatten
 from distgram.plan import Plan, Shape, plan
 from distgram.problem import Problem, ProblemError, Term, nearest
 from distgram.regions import RegionError
@@ -85,6 +86,8 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
         problem.periods or (None,) * problem.dim,
         c.modes,
         c.feature_scale,
+        tuple(c.even),
+        tuple(Stretch(s.axis, s.center, s.width) for s in c.stretch),
     )
     network = MLP(
         features,
@@ -142,7 +145,7 @@ def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
             raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
     if not terms:
         raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    return tuple(replace(t, weight=t.weight * config.points[t.name].weight) for t in terms)
+    return tuple(weighted(t, config.points[t.name]) for t in terms)
 
 
 def assemble(config: Config, mesh: Mesh) -> Assembled:

@@ -4,17 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 
 from distgram.config import PointsConfig
-from distgram.problem import ProblemError, Term
+from distgram.problem import Field, ProblemError, Term
 from distgram.regions import Box, RegionError, Sites
 
 
 def fixed_count(term: Term) -> int | None:
     """The number of points of a term whose region is a fixed set of sites; None elsewhere."""
     return len(term.region.x) if isinstance(term.region, Sites) else None
+
+
+def weighted(term: Term, wanted: PointsConfig) -> Term:
+    """A term whose residual is multiplied as a config asks: its mean square by a factor, itself by
+
+        exp(-rate (x_axis - the lower end of the region)).
+
+    Where an equation amplifies an early error by exp(rate t), so that an equal residual at a later
+    time harms less, such a decay along time makes the loss see what the solution will: it is the
+    integrating factor of u_t = rate u.
+
+    Raises:
+        ProblemError: a decay along no coordinate of the term, or outside a Box.
+    """
+    term = replace(term, weight=term.weight * wanted.weight)
+    if wanted.decay is None:
+        return term
+    axis, rate, region = wanted.decay.axis, wanted.decay.rate, term.region
+    if not isinstance(region, Box):
+        raise ProblemError(
+            f"points.{term.name}.decay: the region is a {type(region).__name__}; expected a Box."
+        )
+    if axis >= region.dim:
+        raise ProblemError(
+            f"points.{term.name}.decay: axis = {axis}: expected 0 <= axis < {region.dim}."
+        )
+
+    def falling(field: Field) -> Field:
+        return lambda x: jnp.exp(-rate * (x[axis] - region.lower[axis])) * field(x)
+
+    operator, target = term.operator, term.target
+    return replace(term, operator=lambda u: falling(operator(u)), target=falling(target))
 
 
 def draw(

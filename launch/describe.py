@@ -14,9 +14,10 @@ import numpy as np
 from distgram.assemble import Assembled, draw_points, place_points
 from distgram.collocation import probe
 from distgram.config_rules import FACTORIZATIONS, RULES, SEARCHES
+from distgram.features import FEATURES
 from distgram.memory import DOUBLE
 from distgram.mesh import replicate
-from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
+from distgram.models import ACTIVATIONS, INITIALIZATIONS
 from distgram.plan import Plan
 from distgram.registry import PROBLEMS, names
 from distgram.rules import Rule
