@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 JSON_KEYS = [
     *("problem", "rule", "P", "S", "devices", "steps", "seconds", "compile_seconds"),
     *("mean_square_residual", "heldout_residual", "l2_error", "relative_l2_error"),
-    *("reason", "run_dir"),
+    *("reason", "overfitted", "run_dir"),
 ]
 
 HELMHOLTZ = """
