@@ -22,7 +22,7 @@ class GrowConfig(Table):
 
 
 class StaticConfig(Table):
-    """Points stay where they were drawn."""
+    """Points stay where they were drawn (default)."""
 
     name: Literal["static"] = "static"
 
@@ -77,8 +77,7 @@ class LeverageConfig(MovingConfig):
 
 
 class GreedyConfig(MovingConfig):
-    """Drop the points of least leverage, insert the greedy choice by residual f, power function P
-    or f·P."""
+    """Drop the points of least leverage, insert greedily by residual f, power function P or f·P."""
 
     name: Literal["greedy"]
     drop: Share = 0.1

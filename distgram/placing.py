@@ -67,15 +67,15 @@ class Placing:
             return False
         return self._scheduled(int(state.step)) or bool(np.any(np.asarray(state.alarm.raised)))
 
-    def grown(self, state: RunState) -> tuple[Placing, RunState]:
+    def grown(self, state: RunState) -> tuple[Assembled, RunState]:
         """Assembled anew for more points, and the state with them: other shapes from here on."""
         run = assemble(self.run.given, self.run.residual.mesh, self.run.stage + 1)
-        larger, mesh = Placing(run), run.residual.mesh
-        state = larger(state)._replace(stage=replicate(mesh, np.asarray(run.stage)))
+        mesh = run.residual.mesh
+        state = Placing(run)(state)._replace(stage=replicate(mesh, np.asarray(run.stage)))
         if isinstance(run.method, Rule):  # what a factorization starts warm with fits its plan only
             _, warm = initial_state(run, state.theta, state.points)
             state = state._replace(method_state=(state.method_state[0], replicate(mesh, warm)))
-        return larger, state
+        return run, state
 
     def __call__(self, state: RunState) -> RunState:
         """The state with its points moved."""

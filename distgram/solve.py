@@ -36,7 +36,7 @@ from distgram.state import (
     settled,
     start,
 )
-from distgram.step import Seen, make_step
+from distgram.step import Seen, Step, make_step
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
@@ -122,7 +122,6 @@ def solve(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
         f"{_layout(about)}, {run.residual.blocks} row block(s) a device"
     )
-    placing = Placing(run)
     asks = run_dir / STOP if jax.process_index() == 0 else None
     info: StepInfo | None = None
     seen: Seen | None = None
@@ -132,8 +131,7 @@ def solve(
     with caught_signals() as caught, sole_writer(run_dir):
         recorder = Recorder(run_dir, saved)
         began = time.perf_counter()
-        step, measure = _compiled(run, state)
-        placing.compile(state)
+        step, measure, placing = _compiled(run, state)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
         while True:
@@ -176,17 +174,15 @@ def solve(
                     saved = at
             if reason:
                 break
-            if placing.due(at):
-                if placing.grows(state):
-                    pause = time.perf_counter()
-                    placing, state = placing.grown(state)
-                    run = placing.run
-                    step, measure = _compiled(run, state)
-                    pause = time.perf_counter() - pause
-                    began, compile_seconds = began + pause, compile_seconds + pause
-                    say(f"step {at}: grown to S = {run.size}")
-                else:
-                    state = placing(state)
+            if placing.due(at) and placing.grows(state):
+                paused = time.perf_counter()
+                run, state = placing.grown(state)
+                say(f"step {at}: the points grow to S = {run.size}")
+                step, measure, placing = _compiled(run, state)
+                paused = time.perf_counter() - paused
+                began, compile_seconds = began + paused, compile_seconds + paused
+            elif placing.due(at):
+                state = placing(state)
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
@@ -215,13 +211,15 @@ def solve(
     return result
 
 
-def _compiled(run: Assembled, state: RunState) -> tuple[Callable, Measure]:
-    """The step and the measure of a run, compiled for the shapes of a state."""
-    args = (state.theta, state.method_state, state.points)
-    sharding = NamedSharding(run.residual.mesh, REPLICATED)  # of each result a copy on every device
-    measure = Measure(run)
+def _compiled(run: Assembled, state: RunState) -> tuple[Step, Measure, Placing]:
+    """The step of a run, what measures it and what moves its points, for the shapes of a state."""
+    whole = NamedSharding(run.residual.mesh, REPLICATED)  # of each result a copy on every device
+    step = jax.jit(make_step(run), out_shardings=whole)
+    step = step.lower(state.theta, state.method_state, state.points).compile()
+    measure, placing = Measure(run), Placing(run)
     measure.compile(state.theta, state.points)
-    return jax.jit(make_step(run), out_shardings=sharding).lower(*args).compile(), measure
+    placing.compile(state)
+    return step, measure, placing
 
 
 def _layout(meta: dict[str, Any]) -> str:

@@ -150,7 +150,7 @@ def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
         if len(like.x) == len(points.x):
             return points
         bare = unpad(np.asarray(points.x), np.asarray(points.sqrt_weight))
-        x, sqrt_weight = pad(*bare, multiple)
+        x, sqrt_weight = pad(*bare, multiple, len(like.x))
         return Points(shard(mesh, x), shard(mesh, sqrt_weight))
 
     pairs = zip(start.points, state.points, strict=True)
