@@ -63,18 +63,20 @@ def warning(row: dict[str, Any]) -> str:
 
 
 def _parts(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.array(list(row[k].values()), float) for k in ("terms", "heldout_terms"))  # type: ignore[return-value]
+    """(training, held-out) mean squares of the terms."""
+    train, held = (np.array(list(row[k].values()), float) for k in ("terms", "heldout_terms"))
+    return train, held
 
 
 def _ratio(row: dict[str, Any]) -> np.ndarray:
+    """Held-out over training: 1 where both are 0, nan (which is above nothing) where both blew up."""
     train, held = _parts(row)
-    return np.where(
-        train > 0, held / np.where(train > 0, train, 1.0), np.where(held > 0, np.inf, 1)
-    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((train == 0) & (held == 0), 1.0, held / train)
 
 
 def _raised(row: dict[str, Any], rising: np.ndarray) -> np.ndarray:
     train, held = _parts(row)
     ratio = _ratio(row)
     parted = (ratio > PARTED) | ((ratio > PARTING) & (rising >= TREND))
-    return parted & (held > train.sum())  # nan is neither
+    return parted & (held > train.sum())

@@ -173,7 +173,7 @@ def test_the_run_folder_explains_itself(solved):
         *("result.json", "checkpoints", "figures", "report.html"),
     }
     assert "seed = 3" in (solved.path / "run" / "config.toml").read_text()
-    assert len(list((solved.path / "run" / "figures").iterdir())) == 4
+    assert len(list((solved.path / "run" / "figures").iterdir())) == 5
 
 
 def test_the_default_folder_names_config_and_seed(folder, monkeypatch):

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from distgram import solution
-from distgram.checkpoint import CheckpointError
+from distgram.checkpoint import CheckpointError, newest
 from distgram.figures import dress
 from distgram.regions import Box
 from distgram.run_folder import Run
@@ -42,13 +42,15 @@ class ResidualMap(NamedTuple):
 def residual_maps(run_dir: Path, per_axis: int = PER_AXIS) -> dict[str, ResidualMap]:
     """The map of every term on a two-dimensional box that has points; none where the run has no
     whole checkpoint or no solution yet."""
-    field = Run(Path(run_dir)).arrays("solution.npz")
-    try:
-        found = solution.load(run_dir) if field else None
-    except CheckpointError:
-        found = None
-    if found is None or found.problem.dim != 2:
+    run_dir = Path(run_dir)
+    field = Run(run_dir).arrays("solution.npz")
+    if not field or field["x"].shape[1] != 2:
         return {}
+    try:
+        newest(run_dir / "checkpoints")
+    except CheckpointError:
+        return {}
+    found = solution.load(run_dir)
     a, b = found.problem.inputs or ("x1", "x2")
     maps = {}
     for term in found.problem.terms:
