@@ -69,7 +69,7 @@ def _parts(row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ratio(row: dict[str, Any]) -> np.ndarray:
-    """Held-out over training: 1 where both are 0, nan (which is above nothing) where both blew up."""
+    """Held-out over training: 1 where both are 0, nan (above nothing) where both blew up."""
     train, held = _parts(row)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((train == 0) & (held == 0), 1.0, held / train)
