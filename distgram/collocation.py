@@ -12,6 +12,7 @@ import numpy as np
 from distgram.config import PointsConfig
 from distgram.problem import Field, ProblemError, Term
 from distgram.regions import Box, RegionError, Sites
+from distgram.samplers import generator
 
 
 def fixed_count(term: Term) -> int | None:
@@ -84,6 +85,20 @@ def probe(term: Term, count: int) -> np.ndarray:
         except RegionError:
             continue
     return term.region.sample(count << 12, 0, "uniform")
+
+
+def draw_uniform(term: Term, count: int, key: Sequence[int], sampler: str) -> np.ndarray:
+    """Exactly `count` uniform points (n, d), none for 0; of a boundary that asks for more, `count`
+    of these."""
+    if count == 0:
+        return np.zeros((0, term.region.dim))
+    for doubled in range(12):
+        try:
+            x = term.region.sample(count << doubled, key, sampler)
+        except RegionError:
+            continue
+        return x if doubled == 0 else generator([*key, 2]).permutation(x)[:count]
+    return term.region.sample(count, key, sampler)
 
 
 def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:

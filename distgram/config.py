@@ -27,6 +27,7 @@ from distgram.config_rules import (
     RuleConfig,
     Table,
 )
+from distgram.config_sampling import SamplingConfig, StaticConfig
 
 
 class ProblemConfig(Table):
@@ -124,6 +125,7 @@ class Config(Table):
     problem: ProblemConfig
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
+    sampling: SamplingConfig = StaticConfig()
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()

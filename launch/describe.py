@@ -14,6 +14,7 @@ import numpy as np
 from distgram.assemble import Assembled, draw_points, place_points
 from distgram.collocation import probe
 from distgram.config_rules import FACTORIZATIONS, RULES, SEARCHES
+from distgram.config_sampling import SAMPLINGS
 from distgram.features import FEATURES
 from distgram.memory import DOUBLE
 from distgram.mesh import replicate
@@ -81,6 +82,7 @@ def choices() -> dict[str, list[tuple[str, str]]]:
             (n, _first_line(m)) for n, m in FACTORIZATIONS.items()
         ],
         "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in SAMPLERS],
+        "Moving points: sampling.name": [(n, _first_line(m)) for n, m in SAMPLINGS.items()],
         "Activations: model.activation": [(n, ACTIVATION_WORDS[n]) for n in ACTIVATIONS],
         "Initializations: model.initialization": [
             (n, INITIALIZATION_WORDS[n]) for n in INITIALIZATIONS

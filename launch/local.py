@@ -69,7 +69,7 @@ def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
         raise ConfigError(str(error)) from error
     run = assemble(config, mesh)
     draw_points(run)
-    held_out_points(run)
+    held_out_points(run, [config.run.seed])
     return mesh, run
 
 

@@ -59,6 +59,11 @@ class Rule(abc.ABC):
         all_of_them = jnp.asarray(spectrum.s.shape[0])
         return Determined(jnp.asarray(spectrum.left_out == 0), all_of_them, PSEUDOINVERSE)
 
+    def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
+        """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
+        compared with any loss before. By default the state holds none."""
+        return state
+
     @abc.abstractmethod
     def step(
         self, spectrum: Spectrum, losses_at: LossesAt, theta: Float[Array, " p"], state: Any

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -104,6 +105,10 @@ class AdaptiveRatio(Rule):
         least = jnp.min(self._window(spectrum, theta, state)[1])
         enough = spectrum.left_out**2 <= NEGLECTED * least
         return Determined(jnp.asarray(enough), jnp.sum(spectrum.s**2 >= least), TOLERANCE)
+
+    def moved(self, state, loss):
+        # The wait for a halving begins anew; L₀ is a height, to an order of magnitude.
+        return state._replace(reference=loss, waited=np.asarray(0))
 
     def _window(
         self, spectrum: Spectrum, theta: Float[Array, " p"], state: AdaptiveRatioState
