@@ -10,10 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distgram.baselines import Baseline
-from distgram.baselines.adam import Adam
-from distgram.baselines.engd import ENGD
-from distgram.baselines.lbfgs import LBFGS
-from distgram.baselines.ssbroyden import SSBroyden
 from distgram.collocation import draw, draw_held_out, probe
 from distgram.config import Config
 from distgram.factorization import Factorization
@@ -21,7 +17,7 @@ from distgram.factorization.dual import Dual
 from distgram.factorization.gram import Gram
 from distgram.factorization.randomized import Randomized
 from distgram.factorization.tsqr import TSQR
-from distgram.line_search import Backtracking, GridSearch, LineSearch
+from distgram.methods import build_method
 from distgram.models import MLP, Features, FlatModel, flatten
 from distgram.plan import Plan, Shape, plan
 from distgram.problem import Problem, ProblemError, Term, nearest
@@ -29,9 +25,6 @@ from distgram.regions import RegionError
 from distgram.registry import get, load_file
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
-from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.rules.amstramgram import AMStramGRAM
-from distgram.rules.anagram import ANaGRAM
 
 
 @dataclass(frozen=True)
@@ -99,30 +92,6 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
     return flatten(network, problem.constraint if c.hard_constraint else None)
 
 
-def build_method(config: Config) -> Rule | Baseline:
-    """The rule or baseline a config names."""
-    c = config.rule
-    fields = c.model_dump(exclude={"name", "line_search"})
-    search = getattr(c, "line_search", None)
-    if search is not None:
-        fields["line_search"] = _line_search(search)
-    makers = {
-        "adaptive_ratio": AdaptiveRatio,
-        "anagram": ANaGRAM,
-        "amstramgram": AMStramGRAM,
-        "engd": ENGD,
-        "adam": Adam,
-        "lbfgs": LBFGS,
-        "ssbroyden": SSBroyden,
-    }
-    return makers[c.name](**fields)
-
-
-def _line_search(c) -> LineSearch:
-    fields = c.model_dump(exclude={"name"})
-    return GridSearch(**fields) if c.name == "grid" else Backtracking(**fields)
-
-
 def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     """The terms that need points, with their weights; `[points]` must name exactly these."""
     hard = (
@@ -159,7 +128,8 @@ def assemble(config: Config, mesh: Mesh) -> Assembled:
     planned = plan_step(config, Shape(rows, model.p, mesh.size))
     residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
     factorization = build_factorization(config, planned)
-    return Assembled(config, problem, model, residual, planned, factorization, build_method(config))
+    method = build_method(config, planned)
+    return Assembled(config, problem, model, residual, planned, factorization, method)
 
 
 def plan_step(config: Config, shape: Shape) -> Plan:

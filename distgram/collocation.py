@@ -63,6 +63,21 @@ def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
         return term.region.sample(count, key, "uniform")
 
 
+def draw_validation(
+    term: Term, wanted: PointsConfig, count: int, key: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `draw`, of `count` points: where the training points are dense, so are these. A random
+    sampler stands in for nodes, which would give the training points again.
+
+    Raises:
+        RegionError: a count that cannot be drawn.
+    """
+    count = fixed_count(term) or count
+    random = {"count": count, "sampler": "latin_hypercube"}
+    with _named(f"rule.validation = {count}"):
+        return draw(term, wanted.model_copy(update=random), key)
+
+
 @contextmanager
 def _named(where: str) -> Iterator[None]:
     """Put the key of the config before what a region says."""
