@@ -9,7 +9,9 @@ import numpy as np
 
 from distgram.config import PointsConfig
 from distgram.problem import ProblemError, Term
+from distgram.quadrature import quadrature
 from distgram.regions import Box, RegionError, Sites
+from distgram.samplers import QUADRATURES, SAMPLERS
 
 
 def fixed_count(term: Term) -> int | None:
@@ -23,9 +25,18 @@ def draw(
     """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
 
     Raises:
-        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box.
+        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box, or
+        of quadrature nodes.
     """
     named, f = _named(f"points.{term.name}"), wanted.focus
+    if wanted.sampler in QUADRATURES:
+        if f is not None:
+            raise ProblemError(
+                f"points.{term.name}.focus: the nodes of sampler = {wanted.sampler!r} have their "
+                f"own places: leave it out, or expected one of {', '.join(SAMPLERS)}."
+            )
+        with named:
+            return quadrature(term.region, wanted.count, wanted.sampler)
     if f is None:
         with named:
             return term.region.sample(wanted.count, key, wanted.sampler), None
