@@ -10,10 +10,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distgram.baselines import Baseline
-from distgram.baselines.adam import Adam
-from distgram.baselines.engd import ENGD
-from distgram.baselines.lbfgs import LBFGS
-from distgram.baselines.ssbroyden import SSBroyden
 from distgram.checks import check_exact, check_target, check_term
 from distgram.collocation import draw, draw_held_out, weighted
 from distgram.config import Config
@@ -23,7 +19,7 @@ from distgram.factorization.gram import Gram
 from distgram.factorization.randomized import Randomized
 from distgram.factorization.tsqr import TSQR
 from distgram.features import Features, Stretch
-from distgram.line_search import Backtracking, GridSearch, LineSearch
+from distgram.methods import build_method
 from distgram.models import MLP, FlatModel, flatten
 from distgram.placements import at_stage, begun, build_placement, last_stage
 from distgram.plan import Plan, Shape, plan
@@ -32,9 +28,6 @@ from distgram.regions import RegionError
 from distgram.registry import get, load_file
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
-from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.rules.amstramgram import AMStramGRAM
-from distgram.rules.anagram import ANaGRAM
 from distgram.sampling import Placement
 
 
@@ -112,30 +105,6 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
     return flatten(network, problem.constraint if c.hard_constraint else None)
 
 
-def build_method(config: Config) -> Rule | Baseline:
-    """The rule or baseline a config names."""
-    c = config.rule
-    fields = c.model_dump(exclude={"name", "line_search"})
-    search = getattr(c, "line_search", None)
-    if search is not None:
-        fields["line_search"] = _line_search(search)
-    makers = {
-        "adaptive_ratio": AdaptiveRatio,
-        "anagram": ANaGRAM,
-        "amstramgram": AMStramGRAM,
-        "engd": ENGD,
-        "adam": Adam,
-        "lbfgs": LBFGS,
-        "ssbroyden": SSBroyden,
-    }
-    return makers[c.name](**fields)
-
-
-def _line_search(c) -> LineSearch:
-    fields = c.model_dump(exclude={"name"})
-    return GridSearch(**fields) if c.name == "grid" else Backtracking(**fields)
-
-
 def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     """The terms that need points, with their weights; `[points]` must name exactly these."""
     hard = (
@@ -169,8 +138,7 @@ def assemble(config: Config, mesh: Mesh, stage: int = 0) -> Assembled:
     """
     problem = build_problem(config)
     terms = open_terms(config, problem)
-    model, method = build_model(config, problem), build_method(config)
-    placement = build_placement(config, terms, isinstance(method, Rule))
+    model = build_model(config, problem)
     equations = {t.name: check_term(problem, model, t) for t in terms}
     check_exact(problem)
     for at in (last_stage(config, terms), stage):
@@ -179,6 +147,8 @@ def assemble(config: Config, mesh: Mesh, stage: int = 0) -> Assembled:
         planned = plan_step(config, Shape(rows, model.p, mesh.size))
     residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
     factorization = build_factorization(config, planned)
+    method = build_method(config, planned)
+    placement = build_placement(config, terms, isinstance(method, Rule))
     return Assembled(
         *(config, grown, problem, model, residual, planned, factorization, method),
         *(placement, stage),

@@ -11,8 +11,9 @@ import numpy as np
 
 from distgram.config import PointsConfig
 from distgram.problem import Field, ProblemError, Term
+from distgram.quadrature import quadrature
 from distgram.regions import Box, RegionError, Sites
-from distgram.samplers import generator
+from distgram.samplers import QUADRATURES, SAMPLERS, generator
 
 
 def fixed_count(term: Term) -> int | None:
@@ -58,9 +59,18 @@ def draw(
     """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
 
     Raises:
-        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box.
+        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box, or
+        of quadrature nodes.
     """
     named, f = _named(f"points.{term.name}"), wanted.focus
+    if wanted.sampler in QUADRATURES:
+        if f is not None:
+            raise ProblemError(
+                f"points.{term.name}.focus: the nodes of sampler = {wanted.sampler!r} have their "
+                f"own places: leave it out, or expected one of {', '.join(SAMPLERS)}."
+            )
+        with named:
+            return quadrature(term.region, wanted.count, wanted.sampler)
     if f is None:
         with named:
             return term.region.sample(wanted.count, key, wanted.sampler), None
@@ -110,6 +120,21 @@ def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
     count = fixed_count(term) or count
     with _named(f"run.held_out = {count}, term {term.name!r}"):
         return term.region.sample(count, key, "uniform")
+
+
+def draw_validation(
+    term: Term, wanted: PointsConfig, count: int, key: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `draw`, of `count` points: where the training points are dense, so are these. A random
+    sampler stands in for nodes, which would give the training points again.
+
+    Raises:
+        RegionError: a count that cannot be drawn.
+    """
+    count = fixed_count(term) or count
+    random = {"count": count, "sampler": "latin_hypercube"}
+    with _named(f"rule.validation = {count}"):
+        return draw(term, wanted.model_copy(update=random), key)
 
 
 @contextmanager

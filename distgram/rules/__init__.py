@@ -47,7 +47,12 @@ class RuleError(ValueError):
 
 
 class Rule(abc.ABC):
-    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree."""
+    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree.
+
+    validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
+    """
+
+    validation: int | None = None
 
     @abc.abstractmethod
     def init(self, p: int) -> Any:
