@@ -156,8 +156,8 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
             mine.write_text(str(rank))
         except OSError as error:
             written = error.strerror or str(error)
-    count = len(gather([not written]))
-    wanted = [run_dir / f".probe-{nonce}-{k}" for k in range(count)]
+    writers = gather([not written])[:, 0]
+    wanted = [run_dir / f".probe-{nonce}-{k}" for k, wrote in enumerate(writers) if wrote]
     until = time.monotonic() + PROBE_S
     while not (seen := all(p.is_file() for p in wanted)) and time.monotonic() < until:
         time.sleep(0.2)
@@ -166,7 +166,7 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
     if ok.all():
         return None
     return (
-        f"{run_dir}: not one writable folder for all workers: of the ranks 0 to {count - 1}, "
-        f"{[k for k in range(count) if not ok[k]]} cannot write there or see what the others "
+        f"{run_dir}: not one writable folder for all workers: of the ranks 0 to {len(ok) - 1}, "
+        f"{[k for k, fine in enumerate(ok) if not fine]} cannot write there or see what the others "
         "wrote: give --out a path on storage that all hosts share."
     )

@@ -30,6 +30,22 @@ def uninterrupted(tmp_path_factory) -> Path:
     return run.run
 
 
+@pytest.mark.slow
+def test_a_worker_of_one_device_is_killed_and_nothing_is_lost(tmp_path):
+    """The one fault of every `make test`, as small as it can be; the others take minutes."""
+    small = ("--workers", 2, "--devices-per-worker", 1)
+    for name in ("whole", "struck"):
+        run = tmp_path / name
+        with RayRun(run, "solve", config(tmp_path, STEPS), "--out", run, *small) as started:
+            if name == "struck":
+                started.wait_for_step(STRIKE)
+                os.kill(started.pid(1), signal.SIGKILL)
+            assert started.end() == 0, started.read("err")
+            assert ("resumed at step" in started.read("err")) == (name == "struck")
+    assert same(tmp_path / "struck", tmp_path / "whole")
+    assert [row["step"] for row in metrics(tmp_path / "struck")] == list(range(STEPS + 1))
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_worker_comes_back_bitwise(uninterrupted, tmp_path, rank):

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,9 @@ def move_away(run: RayRun, folder: Path) -> None:
 
 def fill(run: RayRun, folder: Path) -> None:
     """Leave no room on the run folder's disk."""
-    with open(run.run / "filling", "wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        except OSError:
-            return
+    with open(run.run / "filling", "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
 
 
 # name: how it strikes, whether the run's problem is the harmed one
@@ -145,10 +142,8 @@ def driver_killed(folder: Path, steps: int, reference: Path) -> dict[str, Any]:
         again.wait_for_step(before + 1)
         seconds = time.monotonic() - since
         code = again.end()
-    equal = code == 0 and same(run.run, reference)
-    return {"fault": "driver killed, resumed by hand", "seconds": seconds, "code": code} | {
-        "equal": equal
-    }
+    name, equal = "driver killed, resumed by hand", code == 0 and same(run.run, reference)
+    return {"fault": name, "seconds": seconds, "code": code, "equal": equal}
 
 
 def host_lost(folder: Path, steps: int, reference: Path, spare: bool) -> dict[str, Any]:
@@ -225,8 +220,7 @@ def main() -> None:
     top = Path(tempfile.mkdtemp(prefix="faults-"))
     plain = uninterrupted(top / "plain", given.steps, False)
     if given.kills:
-        results = [killed_often(top / "often", given.steps, given.kills, plain)]
-        print(json.dumps(results[0]))
+        print(json.dumps(killed_often(top / "often", given.steps, given.kills, plain)))
         return
     harmless = uninterrupted(top / "harmless", given.steps, True)
     table: dict[str, Callable[[Path], dict[str, Any]]] = {}
