@@ -149,7 +149,7 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
     Every worker writes a file, and reads those of all others.
     """
     nonce = int(gather([random.getrandbits(32)])[0, 0])
-    written = "" if (run_dir / "config.toml").is_file() else "there is no config.toml in it"
+    written = "" if (run_dir / "config.toml").is_file() else "no config.toml in it"
     mine = run_dir / f".probe-{nonce}-{rank}"
     if not written:
         try:
@@ -165,8 +165,9 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
     mine.unlink(missing_ok=True)
     if ok.all():
         return None
+    why = f" ({written.lower()})" if written else ""
     return (
         f"{run_dir}: not one writable folder for all workers: of the ranks 0 to {len(ok) - 1}, "
         f"{[k for k, fine in enumerate(ok) if not fine]} cannot write there or see what the others "
-        "wrote: give --out a path on storage that all hosts share."
+        f"wrote{why}: mend the storage, or give --out a path on storage that all hosts share."
     )

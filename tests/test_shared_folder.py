@@ -73,3 +73,4 @@ def test_a_host_without_the_folder_is_named_by_all(tmp_path):
     run = made(tmp_path / "run")
     said = told(run, run, tmp_path / "absent")
     assert all(text and "of the ranks 0 to 2, [2] cannot" in text for text in said)
+    assert said[2] and "(no config.toml in it)" in said[2]

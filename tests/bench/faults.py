@@ -2,8 +2,8 @@
 
     python tests/bench/faults.py [--json] [--only NAME ...] [--steps 150] [--kills 20]
 
-Each fault strikes a run at step 20 or later. `seconds` are those from the fault to the first step
-beyond where it struck, or to the end where the run is to end; `equal` says whether the run came to
+Each fault strikes a run at step 20 or later. `seconds` are those from the fault to the first new
+step of its successor, or to the end where the run is to end; `equal` says whether the run came to
 the parameters and the rows of metrics of the run that nothing struck, to the last bit. With
 --kills N one run loses a random worker N times at random moments instead.
 """
@@ -94,11 +94,9 @@ def recovered(folder: Path, steps: int, name: str, reference: Path) -> dict[str,
     strike, harmed = RECOVERED[name]
     with started(folder, steps, harmed) as run:
         run.wait_for_step(STRIKE)
-        before, first, since = run.step(), run.pid(0), time.monotonic()
+        first, since = run.pid(0), time.monotonic()
         strike(run, folder)
-        run.wait_for_restart(first)
-        run.wait_for_step(before + 1)
-        seconds = time.monotonic() - since
+        seconds = run.wait_for_progress(first) - since
         code = run.end()
     return {
         "fault": name,
@@ -136,11 +134,10 @@ def driver_killed(folder: Path, steps: int, reference: Path) -> dict[str, Any]:
     """The process that was started is killed, and the run resumed by hand."""
     with started(folder, steps, False) as run:
         run.wait_for_step(STRIKE)
-        before, since = run.step(), time.monotonic()
+        first, since = run.pid(0), time.monotonic()
         os.kill(run.process.pid, signal.SIGKILL)
     with RayRun(run.run, "resume", run.run, *LAYOUT) as again:
-        again.wait_for_step(before + 1)
-        seconds = time.monotonic() - since
+        seconds = again.wait_for_progress(first) - since
         code = again.end()
     name, equal = "driver killed, resumed by hand", code == 0 and same(run.run, reference)
     return {"fault": name, "seconds": seconds, "code": code, "equal": equal}
@@ -154,13 +151,11 @@ def host_lost(folder: Path, steps: int, reference: Path, spare: bool) -> dict[st
         layout = ("--workers", 2 if spare else "1:2", *LAYOUT[2:], "--address", cluster.address)
         with started(folder, steps, False, *layout) as run:
             run.wait_for_step(STRIKE)
-            before, first, since = run.step(), run.pid(0), time.monotonic()
-            pids = {run.pid(0), run.pid(1)}
+            first, since = run.pid(0), time.monotonic()
+            pids = {first, run.pid(1)}
             lost = next(h for h in reversed(hosts) if pids & _descendants(h))
             cluster.remove_node(lost, allow_graceful=False)
-            run.wait_for_restart(first)
-            run.wait_for_step(before + 1)
-            seconds = time.monotonic() - since
+            seconds = run.wait_for_progress(first) - since
             code = run.end()
         equal = code == 0 and same(run.run, reference)
         devices = run.rows()[-1]["devices"]
