@@ -20,7 +20,7 @@ from launch.ray_backend import SAID, open_log
 
 COMPILE_LIMIT_S = 900.0  # from the start of a worker to its first step
 SLOWEST = 20.0  # a step may take this many times the longest so far before it counts as stuck
-REPORT_EVERY_S = 5.0  # ray.train.report waits for the controller, which polls once a second
+REPORT_EVERY_S = 30.0  # a report waits for the controller, which looks once a second
 PROBE_S = 10.0  # a shared file system may show a new file late
 
 

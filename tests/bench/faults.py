@@ -110,9 +110,10 @@ def ended(folder: Path, steps: int, name: str) -> dict[str, Any]:
     """A fault that ends a run, by name."""
     strike, harmed = ENDED[name]
     folder.mkdir()
-    disk = name == "storage full"
+    disk = name == "storage full"  # that of the run alone: what the driver prints lies elsewhere
     if disk:
-        mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder)]
+        (folder / "run").mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder / "run")]
         subprocess.run(mount, check=True)
     try:
         with started(folder, steps, harmed) as run:
@@ -126,7 +127,7 @@ def ended(folder: Path, steps: int, name: str) -> dict[str, Any]:
                 said = run.rows()[-1]["reason"]
     finally:
         if disk:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
+            subprocess.run(["umount", "-l", str(folder / "run")], check=True)
     return {"fault": name, "seconds": seconds, "code": code, "ended": said}
 
 
