@@ -30,25 +30,6 @@ def uninterrupted(tmp_path_factory) -> Path:
     return run.run
 
 
-@pytest.mark.slow
-def test_a_worker_of_one_device_is_killed_and_nothing_is_lost(tmp_path):
-    """The one fault of every `make test`, as small as it can be; the others take minutes."""
-    small = ("--workers", 2, "--devices-per-worker", 1)
-    path, whole, struck = config(tmp_path, STEPS), tmp_path / "whole", tmp_path / "struck"
-    with (  # beside each other: most of the time either waits for Ray
-        RayRun(whole, "solve", path, "--out", whole, *small) as reference,
-        RayRun(struck, "solve", path, "--out", struck, *small) as run,
-    ):
-        run.wait_for_step(STRIKE)
-        os.kill(run.pid(1), signal.SIGKILL)
-        assert run.end() == 0, run.read("err")
-        assert reference.end() == 0, reference.read("err")
-        assert "resumed at step" in run.read("err")
-        assert "resumed at step" not in reference.read("err")
-    assert [row["step"] for row in metrics(struck)] == list(range(STEPS + 1))
-    assert same(struck, whole)
-
-
 @pytest.mark.cluster
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_worker_comes_back_bitwise(uninterrupted, tmp_path, rank):
