@@ -22,17 +22,7 @@ from distgram.rules import StepInfo
 from distgram.step import Seen
 from distgram.storage import Folder
 
-PACKAGES = (
-    "distgram",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "numpy",
-    "scipy",
-    "folx",
-)
+PACKAGES = "distgram jax jaxlib flax optax orbax-checkpoint numpy scipy folx".split()
 
 
 # A file of this name that appears in a run folder asks the run to save and end.
@@ -151,7 +141,7 @@ class Recorder:
             )
         if self._writes and self._spectra:
             names = self._spectra[0]
-            stacked = {name: np.stack([s[name] for s in self._spectra]) for name in names}
+            stacked = {name: _stacked([s[name] for s in self._spectra]) for name in names}
             self._write_npz("spectra.npz", stacked)
 
     def finish(
@@ -182,6 +172,16 @@ class Recorder:
 def clear_stop(run_dir: Folder) -> None:
     """Forget an earlier request to stop: the run starts or goes on."""
     (run_dir / STOP).unlink(missing_ok=True)
+
+
+def _stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Values or rows as one array, nan after the end of those from before the points grew."""
+    longest = max(row.size for row in rows)
+
+    def filled(row: np.ndarray) -> np.ndarray:
+        return np.pad(row, (0, longest - row.size), constant_values=np.nan)
+
+    return np.stack([filled(row) if row.ndim else row for row in rows])
 
 
 def _rows(path: Folder) -> list[dict[str, Any]]:
