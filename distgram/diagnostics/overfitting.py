@@ -88,10 +88,6 @@ def picture(maps: Mapping[str, ResidualMap]) -> Figure:
         size = float(np.clip(3000 / max(len(m.points), 1), 0.4, 6))
         ax.scatter(*m.points.T, s=size, color="#ff5a36", lw=0)
         ax.figure.colorbar(drawn, ax=ax, extend="min", label=r"$\log_{10}$ |residual|")
-        dress(
-            ax,
-            *map(symbol, m.names),
-            f"{title}: {len(m.points)} points, rms {m.rms:.2g}",
-            grid=False,
-        )
+        text = f"{title}: {len(m.points)} points, rms {m.rms:.2g}"
+        dress(ax, symbol(m.names[0]), symbol(m.names[1]), text, grid=False)
     return fig
