@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from distgram.assemble import Assembled, held_out_points
 from distgram.residual import Points
+from distgram.slices import slices
 
 
 class Measure:
@@ -65,7 +66,7 @@ class Measure:
         }
 
     def solution(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Array]:
-        """The solution on the evaluation set, as `solution.npz` holds it."""
+        """The solution on the evaluation set and on planes, as `solution.npz` holds it."""
         *_, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
         problem = self._run.problem
         names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
@@ -73,4 +74,8 @@ class Measure:
         if self._known is not None:
             out["reference"] = self._known.u
             out |= {f"axis_{i}": axis for i, axis in enumerate(self._known.grid)}
+        if not any(key.startswith("axis_") for key in out):
+            field, residual = self._run.model.field, self._run.residual
+            values = jax.jit(lambda theta, x: residual.map(field(theta), x))
+            out |= slices(problem, lambda x: values(theta, jnp.asarray(x)))
         return out

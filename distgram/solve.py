@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from distgram.assemble import assemble, draw_points
 from distgram.checkpoint import Checkpoints
+from distgram.clock import Clock
 from distgram.config import Config, dump
 from distgram.measure import Measure
 from distgram.mesh import REPLICATED
@@ -32,7 +33,8 @@ ASKED = ("signal", "stop requested")
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference."""
+    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference;
+    seconds_by_part tells what the seconds of solving were spent on."""
 
     problem: str
     rule: str
@@ -42,6 +44,7 @@ class Result:
     steps: int
     seconds: float
     compile_seconds: float
+    seconds_by_part: dict[str, float]
     mean_square_residual: float
     heldout_residual: float
     l2_error: float | None
@@ -93,13 +96,14 @@ def solve(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     about = {"config": dump(config), "devices": mesh.size, "processes": jax.process_count()}
     about |= {"points": [len(p.x) for p in state.points]}
-    seconds, saved = 0.0, -1
+    clock, seconds, saved = Clock(), 0.0, -1
     if resume:
         here = about["points"]
         saved, restored, meta = checkpoints.restore(
             lambda meta: stored(run, state, meta.get("points", here))
         )
         state, seconds = relaid(run, state, RunState(**restored)), meta["seconds"]
+        clock = Clock(meta.get("seconds_by_part"))
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -126,6 +130,7 @@ def solve(
         measure.compile(state.theta, state.points)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
+        clock.start()
         while True:
             alive()
             at, seconds = int(state.step), time.perf_counter() - began
@@ -138,6 +143,8 @@ def solve(
             if reason or at % limits.log_every == 0 or at == 1:
                 row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
                 row |= _step_values(info)
+                clock.lap("measuring")
+                row |= {"seconds_by_part": dict(clock.parts)}
                 # a target counts at the last step of a budget too
                 shown = None if reason in ASKED else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
@@ -152,14 +159,17 @@ def solve(
             if (reason or at % limits.checkpoint_every == 0) and at > saved:
                 if reason != "non-finite":
                     recorder.flush()
-                    checkpoints.save(at, state._asdict(), about | {"seconds": seconds})
+                    so_far = {"seconds": seconds, "seconds_by_part": clock.parts}
+                    checkpoints.save(at, state._asdict(), about | so_far)
                     recorder.config(about["config"])
                     saved = at
+            clock.lap("recording")
             if reason:
                 break
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
+            clock.lap("steps")
 
     row |= measure(state.best_theta, state.points)
     result = Result(
@@ -171,6 +181,7 @@ def solve(
         steps=int(state.step),
         seconds=seconds,
         compile_seconds=compile_seconds,
+        seconds_by_part=clock.parts,
         mean_square_residual=row["mean_square_residual"],
         heldout_residual=row["heldout_residual"],
         l2_error=row["l2_error"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from distgram.config import Config
@@ -35,15 +34,14 @@ def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str
         missed = target_missed(result, config)
         code = 0 if result.success and missed is None else 1
         said += [missed] if missed else []
-        if math.isfinite(result.mean_square_residual):
-            try:
-                said.append(f"report: {report(run_dir)}")
-            except OSError as error:
-                said.append(
-                    f"the report could not be written ({error.strerror or error}): make room, "
-                    f"then `distgram report {run_dir}` writes it"
-                )
-                code = 2
+    try:
+        said.append(f"report: {report(run_dir)}")
+    except OSError as error:
+        said.append(
+            f"the report could not be written ({error.strerror or error}): make room, "
+            f"then `distgram report {run_dir}` writes it"
+        )
+        code = 2 if result.signal is None else code
     return code, said
 
 

@@ -51,15 +51,18 @@ def read(run: epath.Path, name: str) -> bytes:
     return path.read_bytes()
 
 
-def pack(run: epath.Path) -> bytes:
-    """The run folder as a .tar.gz, without checkpoints that are not whole."""
+def pack(run: epath.Path, *without: str) -> bytes:
+    """The run folder as a .tar.gz, without checkpoints that are not whole and some folders."""
     if not run.exists():
         raise ClusterError(f"{run}: not found: the run has not begun, or its storage is gone.")
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
         for path in _files(run):
+            name = path.relative_to(run)
+            if name.parts[0] in without:
+                continue
             content = path.read_bytes()
-            member = tarfile.TarInfo(str(path.relative_to(run)))
+            member = tarfile.TarInfo(str(name))
             member.size, member.mtime = len(content), int(path.stat().mtime)
             archive.addfile(member, io.BytesIO(content))
     if data.tell() > PACKED_LIMIT:
@@ -68,6 +71,12 @@ def pack(run: epath.Path) -> bytes:
             "that may travel through a job's log: copy it with the storage's own means."
         )
     return data.getvalue()
+
+
+def unpack(packed: bytes, folder: Path) -> None:
+    """The files of a .tar.gz into a folder."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
 
 
 def _files(folder: epath.Path):
@@ -133,9 +142,7 @@ def fetch(client: JobSubmissionClient, runtime_env: dict[str, Any], run: str, ou
         if seen_from_here(run):
             shutil.copytree(run, partial, ignore=shutil.ignore_patterns(_UNFINISHED))
         else:
-            packed = perform(client, runtime_env, run, "pack")
-            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                archive.extractall(partial, filter="data")
+            unpack(perform(client, runtime_env, run, "pack"), partial)
         partial.replace(out)
     except shutil.Error as error:
         raise ClusterError(f"{run}: changed while it was copied: fetch it again.") from error
