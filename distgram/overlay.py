@@ -36,11 +36,15 @@ def overlay(problems: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Figure:
                     handles[entry] = _group(ax, curves, style)
                 dress(ax, y=name if against == "step" else "")
             log_y(row[0], np.concatenate(shown))
+        everything = [metrics for runs in groups.values() for metrics in runs]
         for ax, against, label in zip(axes[1], *ABSCISSAE, strict=True):
             ax.set_xlabel(label)
-            ends = [m[-1][against] for runs in groups.values() for m in runs]
+            ends = [metrics[-1][against] for metrics in everything]
             if max(ends) > 20 * max(min(ends), 1e-9):
                 ax.set_xscale("log")
+                # step 0 is logged after no time at all
+                begun = [line[against] for m in everything for line in m if line["step"] > 0]
+                ax.set_xlim(left=min(begun, default=None))
             else:
                 ax.locator_params(axis="x", nbins=6)
         part.suptitle(problem, fontsize=12, fontweight="bold")
