@@ -18,7 +18,7 @@ from distgram import page
 from distgram.figures import Metrics
 from distgram.overlay import levels, overlay, reached
 from distgram.page import DPI, number
-from distgram.run_folder import QUANTITIES, ReportError, Run
+from distgram.run_folder import QUANTITIES, ReportError, Run, ended
 
 HEADER = ["problem", "rule", "configuration", "seeds", *QUANTITIES.values(), "ended by"]
 
@@ -164,4 +164,4 @@ def _falls(curves: dict[str, dict[str, list[Metrics]]]) -> str:
 
 
 def _ended(run: Run) -> str:
-    return str(run.result.get("reason", "?")) if run.result else "unfinished"
+    return (ended(run.result) or "?") if run.result else "unfinished"

@@ -27,6 +27,7 @@ from distgram.config_rules import (
     RuleConfig,
     Table,
 )
+from distgram.config_sampling import SamplingConfig, StaticConfig
 
 
 class ProblemConfig(Table):
@@ -43,6 +44,14 @@ class ProblemConfig(Table):
         return self
 
 
+class StretchConfig(Table):
+    """One more input feature, which resolves a thin layer at a known place of a coordinate."""
+
+    axis: NonNegativeInt
+    center: float
+    width: PositiveFloat
+
+
 class ModelConfig(Table):
     """The network, its input features and its output transform."""
 
@@ -54,6 +63,8 @@ class ModelConfig(Table):
     features: str = "none"
     modes: PositiveInt = 1
     feature_scale: PositiveFloat = 1.0
+    even: list[NonNegativeInt] = []
+    stretch: list[StretchConfig] = []
     hard_constraint: bool = False
 
 
@@ -66,6 +77,13 @@ class FocusConfig(Table):
     fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
+class DecayConfig(Table):
+    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end))."""
+
+    axis: NonNegativeInt
+    rate: PositiveFloat
+
+
 class PointsConfig(Table):
     """The collocation points of one term, and a factor of its weight in the loss."""
 
@@ -73,6 +91,7 @@ class PointsConfig(Table):
     sampler: str = "sobol"
     weight: PositiveFloat = 1.0
     focus: FocusConfig | None = None
+    decay: DecayConfig | None = None
 
 
 class RunConfig(Table):
@@ -106,6 +125,7 @@ class Config(Table):
     problem: ProblemConfig
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
+    sampling: SamplingConfig = StaticConfig()
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()

@@ -77,9 +77,11 @@ def sections(parts: dict[str, str]) -> list[str]:
 
 
 def number(value: Any) -> str:
-    """A value for reading: three digits of a float, 'not known' for None."""
+    """A value for reading: three digits of a float, 'not known' for None, a list as its items."""
     if value is None:
         return "not known"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

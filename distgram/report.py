@@ -14,17 +14,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from distgram import maps, page
+from distgram.diagnostics import overfitting
 from distgram.figures import convergence
 from distgram.film import film
 from distgram.page import DPI, number
-from distgram.run_folder import QUANTITIES, ReportError, Run
+from distgram.run_folder import QUANTITIES, ReportError, Run, ended
 from distgram.slice_maps import slices
 from distgram.spectra import cutoff, r_cap, spectrum
 
 __all__ = ["ReportError", "figures", "report"]
-
-# In mean squares; a factor 10 between the residual on held-out points and on training points.
-PARTED = 100.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,13 @@ def _draw(run: Run, steps: Sequence[int] | None) -> dict[str, Drawn]:
         counted = ", ".join(f"{count} in {term}" for term, count in points.items())
         text = f"The collocation points, one colour and marker a term: {counted}."
         drawn["points"] = Drawn("Points", maps.collocation(field), text, "map")
+    if residual := overfitting.residual_maps(run.path):
+        rms = ", ".join(f"rms {m.rms:.2g} in {term}" for term, m in residual.items())
+        text = (
+            "The base-10 logarithm of the absolute residual on a dense grid, one panel a term on a "
+            f"box, with the collocation points over it: {rms}."
+        )
+        drawn["residual"] = Drawn("Residual", overfitting.picture(residual), text, "map")
     return drawn
 
 
@@ -107,8 +112,8 @@ def _written(run: Run, steps: Sequence[int] | None) -> dict[str, tuple[Path, Dra
 
 
 def figures(run_dir: Path) -> list[Path]:
-    """Write figures/{solution,slices,convergence,spectrum,cutoff,points}.png, as far as the run
-    has the data.
+    """Write figures/{solution,slices,convergence,spectrum,cutoff,points,residual}.png, as far as
+    the run has the data.
 
     Raises:
         ReportError: no run folder, no logged step, or a file that cannot be read.
@@ -150,7 +155,7 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
 
 def _heading(run: Run) -> list[str]:
     """What the run is, how it ended, its figures in one table, and a warning where one is due."""
-    state = run.result.get("reason") or "not finished: the values are those of the last logged step"
+    state = ended(run.result) or "not finished: the values are those of the last logged step"
     body = [
         f"<h1>{escape(run.problem)}</h1>",
         f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. Ended by: '
@@ -159,12 +164,12 @@ def _heading(run: Run) -> list[str]:
             list(QUANTITIES.values()), [[number(run.value(key)) for key in QUANTITIES]]
         ),
     ]  # fmt: skip
-    residual, heldout = run.value("mean_square_residual"), run.value("heldout_residual")
-    if residual and heldout and heldout > PARTED * residual:
+    if overfitted := run.value("overfitted"):
+        residual, heldout = run.value("mean_square_residual"), run.value("heldout_residual")
         body.append(
-            f'<p class="warn">The held-out mean square residual is {heldout / residual:.2g} times '
-            "that on the collocation points: the equation may hold at those points only. "
-            "More or better placed points would help.</p>"
+            f'<p class="warn">Overfitted ({escape(", ".join(overfitted))}): the held-out mean '
+            f"square residual is {heldout / residual:.2g} times that on the collocation points: "
+            "the equation may hold at those only. More or better placed points would help.</p>"
         )
     return body
 

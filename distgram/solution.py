@@ -19,7 +19,7 @@ from distgram.config import Config
 from distgram.models import FlatModel
 from distgram.operators import gradient, laplacian, partial, value
 from distgram.precision import set_precision
-from distgram.problem import Operator, Problem
+from distgram.problem import Operator, Problem, Term
 
 
 class SolutionError(ValueError):
@@ -29,6 +29,11 @@ class SolutionError(ValueError):
 @cache
 def _along(axis: int, order: int) -> Operator:
     return lambda u: partial(u, axis, order)
+
+
+@cache
+def _target(term: Term) -> Operator:
+    return lambda u: term.target
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class Solution:
     def laplacian(self, x: np.ndarray) -> np.ndarray:
         """The sum of the second derivatives along all coordinates."""
         return self.apply(laplacian, x)
+
+    def residual(self, term: Term, x: np.ndarray) -> np.ndarray:
+        """D[u](x) - f(x) of a term of the problem."""
+        values = self.apply(term.operator, x)
+        return values - self.apply(_target(term), x)
 
     def apply(self, operator: Operator, x: np.ndarray) -> np.ndarray:
         """D[u](x) for any operator of `distgram.operators`, or one of your own."""

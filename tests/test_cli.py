@@ -26,7 +26,7 @@ JSON_KEYS = [
     *("problem", "rule", "P", "S", "devices", "steps", "seconds", "compile_seconds"),
     "seconds_by_part",
     *("mean_square_residual", "heldout_residual", "l2_error", "relative_l2_error"),
-    *("reason", "run_dir"),
+    *("reason", "overfitted", "run_dir"),
 ]
 
 HELMHOLTZ = """
