@@ -16,6 +16,7 @@ from distgram import storage
 from distgram.alarm import overfitted, warning
 from distgram.assemble import Assembled, assemble
 from distgram.checkpoint import Checkpoints
+from distgram.clock import Clock
 from distgram.config import Config, dump
 from distgram.measure import Measure
 from distgram.mesh import REPLICATED
@@ -36,7 +37,7 @@ from distgram.state import (
     settled,
     start,
 )
-from distgram.step import Seen, Step, make_step
+from distgram.step import Seen, Step, make_step, step_values
 from distgram.storage import Folder
 
 # Ends that someone asked for: what the last row shows does not change them.
@@ -46,7 +47,8 @@ ASKED = ("signal", "stop requested")
 @dataclass(frozen=True)
 class Result:
     """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
-    overfitted: the terms whose held-out residual has parted from that on the points."""
+    seconds_by_part: what the seconds of solving were spent on. overfitted: the terms whose held-out
+    residual has parted from that on the points."""
 
     problem: str
     rule: str
@@ -56,6 +58,7 @@ class Result:
     steps: int
     seconds: float
     compile_seconds: float
+    seconds_by_part: dict[str, float]
     mean_square_residual: float
     heldout_residual: float
     l2_error: float | None
@@ -107,12 +110,12 @@ def solve(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     about: dict[str, Any] = {"config": dump(config), "devices": mesh.size}
     about |= {"processes": jax.process_count()}
-    seconds, saved = 0.0, -1
+    clock, seconds, saved = Clock(), 0.0, -1
     if not resume:
         state = start(run)
     else:
         run, state, saved, meta = restored(run, checkpoints)
-        seconds = meta["seconds"]
+        clock, seconds = Clock(meta.get("seconds_by_part")), meta["seconds"]
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -136,6 +139,7 @@ def solve(
         step, measure, placing = _compiled(run, state)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
+        clock.start()
         while True:
             alive()
             at, seconds = int(state.step), time.perf_counter() - began
@@ -149,7 +153,9 @@ def solve(
                 row = {"step": at, "seconds": seconds} | measure(
                     state.theta, state.points, key_at(state)
                 )
-                row |= _step_values(info)
+                row |= step_values(info)
+                clock.lap("measuring")
+                row |= {"seconds_by_part": dict(clock.parts)}
                 # a target counts at the last step of a budget too
                 shown = None if reason in ASKED else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
@@ -171,9 +177,11 @@ def solve(
                 if reason != "non-finite":
                     recorder.flush()
                     about |= saved_meta(run, state) | {"seconds": seconds}
+                    about |= {"seconds_by_part": clock.parts}
                     checkpoints.save(at, state._asdict(), about)
                     recorder.config(about["config"])
                     saved = at
+            clock.lap("recording")
             if reason:
                 break
             if placing.due(at) and placing.grows(state):
@@ -183,11 +191,14 @@ def solve(
                 step, measure, placing = _compiled(run, state)
                 paused = time.perf_counter() - paused
                 began, compile_seconds = began + paused, compile_seconds + paused
+                clock.start()
             elif placing.due(at):
                 state = placing(state)
+                clock.lap("placing points")
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
+            clock.lap("steps")
 
     row |= measure(state.best_theta, state.points, key_at(state))
     result = Result(
@@ -199,6 +210,7 @@ def solve(
         steps=int(state.step),
         seconds=seconds,
         compile_seconds=compile_seconds,
+        seconds_by_part=clock.parts,
         mean_square_residual=row["mean_square_residual"],
         heldout_residual=row["heldout_residual"],
         l2_error=row["l2_error"],
@@ -228,18 +240,6 @@ def _layout(meta: dict[str, Any]) -> str:
     """Devices, and processes where there are several, in words."""
     processes = meta.get("processes", 1)
     return f"{meta['devices']} device(s)" + (f" in {processes} processes" * (processes > 1))
-
-
-def _step_values(info: StepInfo | None) -> dict[str, Any]:
-    """The part of a metrics row that says what the last step did."""
-    if info is None:
-        return {"rank": None, "regularization": None, "step_size": None, "accepted": None}
-    return {
-        "rank": int(info.rank) if int(info.rank) >= 0 else None,
-        "regularization": float(info.regularization),
-        "step_size": float(info.step_size),
-        "accepted": bool(info.accepted),
-    }
 
 
 def _cutoff(info: StepInfo, rule: str) -> float:

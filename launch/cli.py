@@ -9,14 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from launch import job_commands, options
+from launch import job_commands, options, page_commands
 from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
@@ -33,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(page_commands.app)
 app.add_typer(job_commands.app)
 
 # The term's operator on the exact solution is wrong beyond rounding, relative to its own size.
@@ -44,7 +43,7 @@ def list_() -> None:
     """Show the problems with their equations, and every name a config can choose."""
     from launch.describe import choices, problems
 
-    console = _console(sys.stdout)
+    console = options.console(sys.stdout)
     for problem in problems():
         console.print(problem.name, style="bold")
         for line in problem.lines:
@@ -74,7 +73,7 @@ def check(
     from launch.describe import operator_residuals
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
-    checked, console = load(config, [*(set_ or ()), *limit]), _console(sys.stdout)
+    checked, console = load(config, [*(set_ or ()), *limit]), options.console(sys.stdout)
     examined = planner.examine(checked, devices)
     run = examined.run
     for shown in planner.tables(examined, checked.memory.budget_gib):
@@ -163,35 +162,6 @@ def resume(
     _finish(result, config, run_dir, shown, json_, rows)
 
 
-@app.command()
-def report(run: RunArgument) -> None:
-    """Draw the figures of a run and write its page, report.html."""
-    from distgram import report as reports
-    from launch.run_files import here
-
-    print(reports.report(here(run)))
-
-
-@app.command()
-def compare(
-    runs: options.RunsArgument,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where compare.html goes.")
-    ] = Path("compare"),
-) -> None:
-    """Compare runs: mean and standard deviation over the seeds, and their convergence."""
-    from distgram import report as reports
-
-    rows = reports.summary(runs)
-    page = reports.compare(runs, out)
-    for row in rows:
-        table = Table(show_header=False, box=None)
-        for name, text in zip(reports.HEADER, reports.cells(row), strict=True):
-            table.add_row(name, text)
-        _console(sys.stdout).print(table, "")
-    print(page)
-
-
 def _finish(
     result: Result, config: Config, run_dir: Folder, shown: TextIO, as_json: bool, as_rows: bool
 ) -> None:
@@ -205,11 +175,6 @@ def _finish(
     if as_json or as_rows:
         print_json("@result " if as_rows else "", result.values())
     raise typer.Exit(code)
-
-
-def _console(out: TextIO) -> Console:
-    console = Console(file=out)
-    return console if console.is_terminal else Console(file=out, width=200)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

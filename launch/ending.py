@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from distgram.config import Config
@@ -38,17 +37,17 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
         missed = target_missed(result, config)
         code = 0 if result.success and missed is None else 1
         said += [missed] if missed else []
-        if not isinstance(run_dir, Path):  # figures are drawn from files
-            said.append(f"`distgram fetch {run_dir}` copies it here, for `distgram report`")
-        elif math.isfinite(result.mean_square_residual):
-            try:
-                said.append(f"report: {report(run_dir)}")
-            except OSError as error:
-                said.append(
-                    f"the report could not be written ({error.strerror or error}): make room, "
-                    f"then `distgram report {run_dir}` writes it"
-                )
-                code = 2
+    if not isinstance(run_dir, Path):  # figures are drawn from files
+        said.append(f"`distgram fetch {run_dir}` copies it here, for `distgram report`")
+        return code, said
+    try:
+        said.append(f"report: {report(run_dir)}")
+    except OSError as error:
+        said.append(
+            f"the report could not be written ({error.strerror or error}): make room, "
+            f"then `distgram report {run_dir}` writes it"
+        )
+        code = 2 if result.signal is None else code
     return code, said
 
 

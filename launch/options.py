@@ -1,12 +1,13 @@
-"""The arguments and options that several commands share."""
+"""The arguments and options that several commands share, and the console they print on."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from rich.console import Console
 
 if TYPE_CHECKING:
     from launch.ray_cluster import Request
@@ -119,3 +120,9 @@ def with_cluster(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in options}
     return wrapped
+
+
+def console(out: TextIO) -> Console:
+    """For tables: as wide as the terminal, or 200 columns in a file."""
+    there = Console(file=out)
+    return there if there.is_terminal else Console(file=out, width=200)

@@ -51,15 +51,18 @@ def read(run: Folder, name: str) -> bytes:
     return path.read_bytes()
 
 
-def pack(run: Folder) -> bytes:
-    """The run folder as a .tar.gz, without checkpoints that are not whole."""
+def pack(run: Folder, *without: str) -> bytes:
+    """The run folder as a .tar.gz, without checkpoints that are not whole and some folders."""
     if not run.exists():
         raise ClusterError(f"{run}: not found: the run has not begun, or its storage is gone.")
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
         for path in _files(run):
+            name = path.relative_to(run)
+            if name.parts[0] in without:
+                continue
             content = path.read_bytes()
-            member = tarfile.TarInfo(str(path.relative_to(run)))
+            member = tarfile.TarInfo(str(name))
             member.size, member.mtime = len(content), int(time.time())
             archive.addfile(member, io.BytesIO(content))
     if data.tell() > PACKED_LIMIT:
@@ -69,6 +72,12 @@ def pack(run: Folder) -> bytes:
             + ("." if isinstance(run, Path) else f", or by `distgram fetch {run}`.")
         )
     return data.getvalue()
+
+
+def unpack(packed: bytes, folder: Path) -> None:
+    """The files of a .tar.gz into a folder."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
 
 
 def _files(folder: Folder) -> Iterator[Folder]:
@@ -147,8 +156,7 @@ def fetch(run: str, out: Path, packed: Callable[[], bytes] | None = None) -> Non
         if packed is None:
             copy(storage.folder(run), partial)
         else:
-            with tarfile.open(fileobj=io.BytesIO(packed())) as archive:
-                archive.extractall(partial, filter="data")
+            unpack(packed(), partial)
         partial.replace(out)
     except FileNotFoundError as error:
         raise ClusterError(f"{run}: changed while it was copied: fetch it again.") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import CLOCKS, TINY, metrics
 
 from distgram.assemble import assemble
 from distgram.checkpoint import newest, read_theta
@@ -33,7 +33,7 @@ def points(run) -> dict[str, np.ndarray]:
 
 def values(run) -> dict[str, Any]:
     result = json.loads((run / "result.json").read_text())
-    return {k: v for k, v in result.items() if k not in ("seconds", "compile_seconds", "run_dir")}
+    return {k: v for k, v in result.items() if k not in (*CLOCKS, "run_dir")}
 
 
 @pytest.mark.slow
