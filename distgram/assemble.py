@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,7 +15,8 @@ from distgram.baselines.adam import Adam
 from distgram.baselines.engd import ENGD
 from distgram.baselines.lbfgs import LBFGS
 from distgram.baselines.ssbroyden import SSBroyden
-from distgram.collocation import draw, draw_held_out, probe
+from distgram.checks import check_exact, check_points, check_slabs, check_target, check_term
+from distgram.collocation import draw, draw_held_out
 from distgram.config import Config
 from distgram.factorization import Factorization
 from distgram.factorization.dual import Dual
@@ -32,11 +34,16 @@ from distgram.rules import Rule
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM
 from distgram.rules.anagram import ANaGRAM
+from distgram.slabs import Part, march, slab_edges
 
 
 @dataclass(frozen=True)
 class Assembled:
-    """The objects of one run: the problem, the terms left to the loss, the model, the method."""
+    """The objects of one run: the problem, the terms left to the loss, the model, the method.
+
+    Of several time slabs these are of the one being solved, the last of `parts`; `frozen` are the
+    parameters of those before it, and `whole` is the problem over all of them.
+    """
 
     config: Config
     problem: Problem
@@ -45,6 +52,9 @@ class Assembled:
     plan: Plan
     factorization: Factorization
     method: Rule | Baseline
+    whole: Problem
+    parts: tuple[Part, ...]
+    frozen: tuple[np.ndarray, ...]
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -55,6 +65,11 @@ class Assembled:
     def size(self) -> int:
         """S, the number of collocation points of all terms (equations a point not counted)."""
         return sum(self.config.points[t.name].count for t in self.terms)
+
+    @property
+    def slabs_left(self) -> int:
+        """The number of time slabs after the one being solved."""
+        return self.config.time.count - len(self.parts) if self.config.time else 0
 
 
 def build_problem(config: Config) -> Problem:
@@ -97,6 +112,23 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
         activation_scale=c.activation_scale,
     )
     return flatten(network, problem.constraint if c.hard_constraint else None)
+
+
+def build_parts(
+    config: Config, whole: Problem, frozen: Sequence[np.ndarray] = ()
+) -> tuple[Part, ...]:
+    """The time slabs with the parameters `frozen` and the next one; every one is checked first."""
+    build = partial(build_model, config)
+    if config.time is None:
+        return (Part(whole, build(whole)),)
+    if config.run.steps == 0:
+        raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
+    whole = whole if config.model.hard_constraint else replace(whole, constraint=None)
+    edges = slab_edges(whole, config.time.edges or config.time.count)
+    if not frozen:
+        wanted = (config.points, config.run.held_out)
+        check_slabs(whole, edges, lambda slab: check_points(open_terms(config, slab), *wanted))
+    return march(whole, edges, build, frozen)
 
 
 def build_method(config: Config) -> Rule | Baseline:
@@ -145,21 +177,26 @@ def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     return tuple(replace(t, weight=t.weight * config.points[t.name].weight) for t in terms)
 
 
-def assemble(config: Config, mesh: Mesh) -> Assembled:
+def assemble(config: Config, mesh: Mesh, frozen: Sequence[np.ndarray] = ()) -> Assembled:
     """Build everything and check it on abstract values and at a few points, before any solving.
+
+    Args:
+        frozen: the parameters (p,) of the time slabs that are solved; the next one is built.
 
     Raises:
         ProblemError, ModelError, RegionError, RuleError: what is wrong, and what was expected.
     """
-    problem = build_problem(config)
+    whole = build_problem(config)
+    parts = build_parts(config, whole, frozen)
+    problem, model = parts[-1]
     terms = open_terms(config, problem)
-    model = build_model(config, problem)
     rows = sum(config.points[t.name].count * check_term(problem, model, t) for t in terms)
     check_exact(problem)
     planned = plan_step(config, Shape(rows, model.p, mesh.size))
     residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
     factorization = build_factorization(config, planned)
-    return Assembled(config, problem, model, residual, planned, factorization, build_method(config))
+    step = (residual, planned, factorization, build_method(config))
+    return Assembled(config, problem, model, *step, whole, parts, tuple(frozen))
 
 
 def plan_step(config: Config, shape: Shape) -> Plan:
@@ -176,47 +213,6 @@ def build_factorization(config: Config, planned: Plan) -> Factorization:
     if planned.name in direct:
         return direct[planned.name]
     return Randomized(planned.widths, direct.get(planned.dense), config.run.seed)
-
-
-def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
-    """Check shapes and finiteness of one term; its number of equations m_t."""
-    where = f"problem {problem.name!r}, term {term.name!r}"
-    x = jnp.asarray(problem.domain.lower, jnp.float64)
-    try:
-        left = jax.eval_shape(lambda x: term.operator(model.field(model.theta0))(x), x)
-        right = jax.eval_shape(term.target, x)
-    except Exception as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
-    if left.ndim != 1 or left.shape != right.shape:
-        raise ProblemError(
-            f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
-            "expected one shape (m,) for both, one entry an equation."
-        )
-    check_target(problem, term, probe(term, 64))
-    return left.shape[0]
-
-
-def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:
-    """Check that the target of a term is finite at points (n, d)."""
-    finite = np.isfinite(np.asarray(jax.vmap(term.target)(jnp.asarray(x)))).all(axis=1)
-    if not finite.all():
-        raise ProblemError(
-            f"problem {problem.name!r}, term {term.name!r}: the target is not finite at "
-            f"x = {x[np.argmin(finite)].tolist()}."
-        )
-
-
-def check_exact(problem: Problem) -> None:
-    """Check the shape of the exact solution, where there is one."""
-    if problem.exact is not None:
-        x = jnp.asarray(problem.domain.lower, jnp.float64)
-        shape = jax.eval_shape(problem.exact, x).shape
-        if shape != (problem.outputs,):
-            raise ProblemError(
-                f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
-                f"({problem.outputs},), one entry a component of u."
-            )
 
 
 def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:

@@ -93,6 +93,10 @@ def report(run_dir: Path) -> Path:
     for path in figures(run.path):
         body.append(f"<h2>{path.stem.capitalize()}</h2>{page.image(path, texts[path.stem])}")
     values = result or {k: v for k, v in last.items() if not isinstance(v, dict)}
+    if slabs := result.get("slabs"):
+        cells_of = [[_text(value) for value in slab.values()] for slab in slabs]
+        body.append("<h2>Time slabs</h2>" + page.table([*slabs[0]], cells_of))
+        values = {key: value for key, value in values.items() if key != "slabs"}
     body.append(
         "<h2>Result</h2>"
         + page.table(["quantity", "value"], [[k, _text(v)] for k, v in values.items()])

@@ -13,17 +13,17 @@ import numpy as np
 from jaxtyping import Float
 
 from distgram import config as configs
-from distgram.assemble import build_model, build_problem
-from distgram.checkpoint import newest, read_theta
+from distgram.assemble import build_parts, build_problem
+from distgram.checkpoint import newest, read_thetas
 from distgram.config import Config
-from distgram.models import FlatModel
 from distgram.operators import gradient, laplacian, partial, value
 from distgram.precision import set_precision
 from distgram.problem import Operator, Problem
+from distgram.slabs import Part, by_slab
 
 
 class SolutionError(ValueError):
-    """Points at which a solution cannot be evaluated: the message names their shape."""
+    """Points at which a solution cannot be evaluated: the message names their shape or time."""
 
 
 @cache
@@ -35,15 +35,20 @@ def _along(axis: int, order: int) -> Operator:
 class Solution:
     """u(x; θ). Each method takes points (n, d) and gives values (n, m); one point (d,) gives (m,).
 
+    Of a run in time slabs each point is evaluated in its own; `parts` are the slabs so far and
+    `thetas` their parameters.
+
     Raises:
-        SolutionError: points of another dimension.
+        SolutionError: points of another dimension, or later than a run has come.
     """
 
     config: Config
     problem: Problem
-    model: FlatModel
-    theta: Float[np.ndarray, " p"]
-    _compiled: dict[Operator, Callable] = field(default_factory=dict, repr=False, compare=False)
+    parts: tuple[Part, ...]
+    thetas: tuple[Float[np.ndarray, " p"], ...]
+    _compiled: dict[tuple[Operator, int], Callable] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """u(x)."""
@@ -67,12 +72,29 @@ class Solution:
         d = self.problem.dim
         if x.ndim not in (1, 2) or x.shape[-1] != d:
             raise SolutionError(f"points of shape {x.shape}: expected (n, {d}) or ({d},).")
-        if operator not in self._compiled:
-            self._compiled[operator] = jax.jit(
-                lambda theta, x: jax.vmap(operator(self.model.field(theta)))(x)
-            )
-        values = np.asarray(self._compiled[operator](self.theta, jnp.asarray(np.atleast_2d(x))))
+        self._check_time(np.atleast_2d(x))
+
+        def at(k: int, x: np.ndarray) -> np.ndarray:
+            if (operator, k) not in self._compiled:
+                field = self.parts[k].model.field
+                self._compiled[operator, k] = jax.jit(
+                    lambda theta, x: jax.vmap(operator(field(theta)))(x)
+                )
+            return self._compiled[operator, k](self.thetas[k], jnp.asarray(x))
+
+        values = by_slab(self.parts, np.atleast_2d(x), at)
         return values if x.ndim == 2 else values[0]
+
+    def _check_time(self, x: np.ndarray) -> None:
+        axis, cuts = self.problem.time, self.config.time
+        if axis is None or cuts is None or len(self.parts) == cuts.count:
+            return
+        end = self.parts[-1].problem.domain.upper[axis]
+        if x[:, axis].max(initial=end) > end:
+            raise SolutionError(
+                f"points at time {x[:, axis].max():g}: the run has come to {end:g}, in slab "
+                f"{len(self.parts)} of {cuts.count}; `distgram resume` goes on."
+            )
 
 
 def load(run_dir: str | Path) -> Solution:
@@ -89,5 +111,5 @@ def load(run_dir: str | Path) -> Solution:
         problem = config.problem.model_copy(update={"file": str(copy)})
         config = config.model_copy(update={"problem": problem})
     problem = build_problem(config)
-    model = build_model(config, problem)
-    return Solution(config, problem, model, read_theta(newest(run_dir / "checkpoints")))
+    thetas = tuple(read_thetas(newest(run_dir / "checkpoints")))
+    return Solution(config, problem, build_parts(config, problem, thetas[:-1]), thetas)

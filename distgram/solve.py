@@ -5,59 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from distgram.assemble import assemble, draw_points
+from distgram.assemble import Assembled, assemble
 from distgram.checkpoint import Checkpoints
 from distgram.config import Config, dump
-from distgram.measure import Measure
+from distgram.ends import SLAB_ENDS, Result, in_words, over_slabs, slab_end
+from distgram.measure import Measure, collocation_points, errors
 from distgram.mesh import REPLICATED
 from distgram.precision import set_precision
-from distgram.reasons import SUCCESS, agree, of_budget, of_row, of_step, preempted
+from distgram.reasons import agree, of_budget, of_row, of_step, preempted
 from distgram.recording import STOP, Recorder, sole_writer
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
-from distgram.state import RunState, after, relaid, settled, start, stored
-from distgram.step import Seen, make_step
+from distgram.state import RunState, after, next_slab, relaid, settled, start, stored
+from distgram.step import Seen, Step, make_step
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference."""
-
-    problem: str
-    rule: str
-    P: int
-    S: int
-    devices: int
-    steps: int
-    seconds: float
-    compile_seconds: float
-    mean_square_residual: float
-    heldout_residual: float
-    l2_error: float | None
-    relative_l2_error: float | None
-    reason: str
-    run_dir: str
-    signal: int | None = None
-
-    @property
-    def success(self) -> bool:
-        """Whether the run did what it was asked to."""
-        return self.reason in SUCCESS
-
-    def values(self) -> dict[str, Any]:
-        """What result.json holds: everything but the number of the signal."""
-        return {key: value for key, value in asdict(self).items() if key != "signal"}
 
 
 def solve(
@@ -93,13 +64,16 @@ def solve(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     about = {"config": dump(config), "devices": mesh.size, "processes": jax.process_count()}
     about |= {"points": [len(p.x) for p in state.points]}
-    seconds, saved = 0.0, -1
+    seconds, saved, slabs = 0.0, -1, []
     if resume:
         here = about["points"]
         saved, restored, meta = checkpoints.restore(
-            lambda meta: stored(run, state, meta.get("points", here))
+            lambda meta: stored(run, state, meta.get("points", here), len(meta["slabs"]))
         )
         state, seconds = relaid(run, state, RunState(**restored)), meta["seconds"]
+        slabs = meta["slabs"]
+        if slabs:
+            run = assemble(config, mesh, [np.asarray(theta) for theta in state.frozen])
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -110,36 +84,33 @@ def solve(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
         f"{_layout(about)}, {run.residual.blocks} row block(s) a device"
     )
-    points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
-    measure = Measure(run)
     asks = run_dir / STOP if jax.process_index() == 0 else None
     info: StepInfo | None = None
     seen: Seen | None = None
     row: dict[str, Any] = {}
+    signal = 0
 
     with caught_signals() as caught, sole_writer(run_dir):
         recorder = Recorder(run_dir, saved)
         began = time.perf_counter()
-        args = (state.theta, state.method_state, state.points)
-        whole = NamedSharding(mesh, REPLICATED)  # of each result a copy on every device
-        step = jax.jit(make_step(run), out_shardings=whole).lower(*args).compile()
-        measure.compile(state.theta, state.points)
+        step, measure = _compiled(run, state)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
         while True:
             alive()
             at, seconds = int(state.step), time.perf_counter() - began
-            signal = caught[0] if caught else SIGTERM if preempted(at) else 0
+            here = at - sum(slab["steps"] for slab in slabs)  # steps in this time slab
+            signal = signal or (caught[0] if caught else SIGTERM if preempted(at) else 0)
             asked = "signal" if signal else "stop requested" if asks and asks.exists() else None
-            reason = of_step(state, info, seen, limits) or asked or of_budget(at, limits, seconds)
+            reason = of_step(state, info, seen, limits) or asked or of_budget(here, limits, seconds)
             reason, seconds, signal = agree(reason, seconds, signal, state.theta, at)
             if reason == "target" and info is not None and info.loss < state.best_loss:
                 state = settled(run, state, float(info.loss))
-            if reason or at % limits.log_every == 0 or at == 1:
+            if reason or at % limits.log_every == 0 or here == 1:
                 row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
-                row |= _step_values(info)
-                # a target counts at the last step of a budget too
-                shown = None if reason in ASKED else of_row(row, limits)
+                row |= _step_values(info) | ({"slab": len(slabs) + 1} if config.time else {})
+                # a target counts at the last step of a budget too; a later slab takes a step
+                shown = None if reason in ASKED or (slabs and not here) else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
                 if shown == "target":
                     state = settled(run, state, row["mean_square_residual"])
@@ -147,21 +118,38 @@ def solve(
                     recorder.metrics(row)
                 watch(row)
             if seen is not None and info is not None:
-                if reason or at == 1 or at % limits.spectra_every == 0:
+                if reason or here == 1 or at % limits.spectra_every == 0:
                     recorder.spectrum(at, seen, info, _cutoff(info, config.rule.name))
+            more = reason in SLAB_ENDS and run.slabs_left > 0
+            if more:  # the next time slab begins where this one ends
+                row = row | measure(state.best_theta, state.points)
+                slabs.append(slab_end(run.problem, row, str(reason), here))
+                say(in_words(slabs, len(slabs) + run.slabs_left))
+                paused = time.perf_counter()
+                run, state = next_slab(run, state)
+                step, measure = _compiled(run, state)
+                paused = time.perf_counter() - paused
+                began, compile_seconds = began + paused, compile_seconds + paused
+                info = seen = None
             if (reason or at % limits.checkpoint_every == 0) and at > saved:
                 if reason != "non-finite":
+                    so_far = {"seconds": seconds, "slabs": slabs}
                     recorder.flush()
-                    checkpoints.save(at, state._asdict(), about | {"seconds": seconds})
+                    checkpoints.save(at, state._asdict(), about | so_far)
                     recorder.config(about["config"])
                     saved = at
+            if more:
+                continue
             if reason:
                 break
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
 
-    row |= measure(state.best_theta, state.points)
+    row = row | measure(state.best_theta, state.points)
+    slabs.append(slab_end(run.problem, row, reason, here))
+    solution = measure.solution(state.best_theta, state.points)
+    row = row | over_slabs(slabs) | errors(solution["u"], solution.get("reference"))
     result = Result(
         problem=run.problem.name,
         rule=config.rule.name,
@@ -175,13 +163,24 @@ def solve(
         heldout_residual=row["heldout_residual"],
         l2_error=row["l2_error"],
         relative_l2_error=row["relative_l2_error"],
-        reason=reason,
+        reason=row["reason"],
         run_dir=str(run_dir),
         signal=signal if reason == "signal" else None,
+        slabs=slabs if config.time else None,
     )
-    recorder.finish(result.values(), measure.solution(state.best_theta, state.points), points)
+    recorder.finish(result.values(), solution, collocation_points(run))
     checkpoints.close()
     return result
+
+
+def _compiled(run: Assembled, state: RunState) -> tuple[Step, Measure]:
+    """The step of a run, or of one of its time slabs, and what measures it."""
+    whole = NamedSharding(run.residual.mesh, REPLICATED)  # of each result a copy on every device
+    step = jax.jit(make_step(run), out_shardings=whole)
+    step = step.lower(state.theta, state.method_state, state.points).compile()
+    measure = Measure(run)
+    measure.compile(state.theta, state.points)
+    return step, measure
 
 
 def _layout(meta: dict[str, Any]) -> str:

@@ -10,15 +10,16 @@ from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
-from distgram.assemble import Assembled, draw_points, place_points
+from distgram.assemble import Assembled, assemble, draw_points, place_points
 from distgram.mesh import REPLICATED, pad, replicate, shard, unpad
 from distgram.residual import Points
 from distgram.step import initial_state
 
 
 class RunState(NamedTuple):
-    """All that a resume needs: parameters, the method's state, key, points, step, and the best
-    parameters met: their loss, and when. A method may go uphill; the solution is the best."""
+    """All that a resume needs: parameters, the method's state, key, points, step, the best
+    parameters met: their loss, and when; and the parameters of the time slabs that are solved. A
+    method may go uphill; the solution is the best."""
 
     theta: Float[Array, " p"]
     method_state: Any
@@ -28,23 +29,33 @@ class RunState(NamedTuple):
     best_theta: Float[Array, " p"]
     best_loss: Float[Array, ""]
     best_step: Int[Array, ""]
+    frozen: tuple[Float[Array, " p"], ...]
 
 
-def start(run: Assembled) -> RunState:
-    """The state before the first step, laid out on the mesh."""
+def start(run: Assembled, step: int = 0) -> RunState:
+    """The state before the first step of the run, or of a later slab, laid out on the mesh."""
     points = place_points(run, draw_points(run))
-    mesh = run.residual.mesh
-    theta = replicate(mesh, run.model.theta0)
+    mesh, time = run.residual.mesh, run.config.time
+    warm = time is not None and time.warm_start and run.frozen
+    theta = replicate(mesh, run.frozen[-1] if warm else run.model.theta0)
     return RunState(
         theta=theta,
         method_state=replicate(mesh, initial_state(run, theta, points)),
         key=replicate(mesh, jax.random.key_data(jax.random.key(run.config.run.seed))),
         points=points,
-        step=replicate(mesh, np.asarray(0)),
+        step=replicate(mesh, np.asarray(step)),
         best_theta=theta,
         best_loss=replicate(mesh, np.asarray(np.inf)),
-        best_step=replicate(mesh, np.asarray(0)),
+        best_step=replicate(mesh, np.asarray(step)),
+        frozen=tuple(replicate(mesh, run.frozen)),
     )
+
+
+def next_slab(run: Assembled, state: RunState) -> tuple[Assembled, RunState]:
+    """The time slab after one that has ended, beginning with the best that was found of it."""
+    frozen = (*run.frozen, np.asarray(state.best_theta))
+    run = assemble(run.config, run.residual.mesh, frozen)
+    return run, start(run, int(state.step))
 
 
 def after(
@@ -70,10 +81,11 @@ def settled(run: Assembled, state: RunState, loss: float) -> RunState:
     return state._replace(best_theta=state.theta, best_loss=best_loss, best_step=state.step)
 
 
-def stored(run: Assembled, state: RunState, lengths: list[int]) -> dict[str, Any]:
+def stored(run: Assembled, state: RunState, lengths: list[int], solved: int = 0) -> dict[str, Any]:
     """How a checkpoint is to be read: laid out as `state` is.
 
     Args:
+        solved: the stored number of slabs that are solved.
         lengths: the stored number of points of every term. Points that were padded for another
             mesh are read whole on every device; `relaid` then lays them out.
     """
@@ -88,7 +100,8 @@ def stored(run: Assembled, state: RunState, lengths: list[int]) -> dict[str, Any
         Points(leaf(p.x, n), leaf(p.sqrt_weight, n))  # type: ignore[arg-type]
         for p, n in zip(state.points, lengths, strict=True)
     )
-    rest = jax.tree.map(leaf, state._replace(points=()))
+    rest = state._replace(points=(), frozen=(state.theta,) * solved)
+    rest = jax.tree.map(leaf, rest)
     return rest._replace(points=points)._asdict()
 
 

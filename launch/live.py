@@ -110,7 +110,9 @@ def _width(name: str) -> int:
 def showing(config: Config, as_json: bool, as_rows: bool) -> Iterator[tuple[Watch, Say, TextIO]]:
     """What is called with each row, with each line worth reading, and where these are shown."""
     shown = sys.stderr if as_json or as_rows else sys.stdout
-    with Progress(shown, config.run) as progress:
+    slabs = config.time.count if config.time else 1
+    limits = config.run.model_copy(update={"steps": config.run.steps * slabs})
+    with Progress(shown, limits) as progress:
         if as_rows:
             yield (lambda row: print_json("@row ", row)), progress.say, shown
         else:

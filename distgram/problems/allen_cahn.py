@@ -78,6 +78,7 @@ def allen_cahn() -> Problem:
         ),
         reference=_reference,
         inputs=("t", "x"),
+        time=0,
         constraint=HardConstraint(
             lift=_initial, distance=_distance, satisfies=("initial", "boundary")
         ),

@@ -55,6 +55,7 @@ def heat() -> Problem:
         ),
         exact=_solution,
         inputs=("t", "x"),
+        time=0,
         constraint=HardConstraint(
             lift=_initial, distance=_distance, satisfies=("initial", "boundary")
         ),
