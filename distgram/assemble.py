@@ -11,29 +11,25 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distgram.baselines import Baseline
-from distgram.baselines.adam import Adam
-from distgram.baselines.engd import ENGD
-from distgram.baselines.lbfgs import LBFGS
-from distgram.baselines.ssbroyden import SSBroyden
 from distgram.checks import check_exact, check_points, check_slabs, check_target, check_term
-from distgram.collocation import draw, draw_held_out
+from distgram.collocation import draw, draw_held_out, weighted
 from distgram.config import Config
 from distgram.factorization import Factorization
 from distgram.factorization.dual import Dual
 from distgram.factorization.gram import Gram
 from distgram.factorization.randomized import Randomized
 from distgram.factorization.tsqr import TSQR
-from distgram.line_search import Backtracking, GridSearch, LineSearch
-from distgram.models import MLP, Features, FlatModel, flatten
+from distgram.features import Features, Stretch
+from distgram.methods import build_method
+from distgram.models import MLP, FlatModel, flatten
+from distgram.placements import at_stage, begun, build_placement, last_stage
 from distgram.plan import Plan, Shape, plan
 from distgram.problem import Problem, ProblemError, Term, nearest
 from distgram.regions import RegionError
 from distgram.registry import get, load_file
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
-from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.rules.amstramgram import AMStramGRAM
-from distgram.rules.anagram import ANaGRAM
+from distgram.sampling import Placement
 from distgram.slabs import Part, march, slab_edges
 
 
@@ -41,10 +37,12 @@ from distgram.slabs import Part, march, slab_edges
 class Assembled:
     """The objects of one run: the problem, the terms left to the loss, the model, the method.
 
-    Of several time slabs these are of the one being solved, the last of `parts`; `frozen` are the
-    parameters of those before it, and `whole` is the problem over all of them.
+    given: the config as it was given; config: with as many points as there are after `stage`
+    growths. Of several time slabs these objects are of the one being solved, the last of `parts`;
+    `frozen` are the parameters of those before it, and `whole` is the problem over all of them.
     """
 
+    given: Config
     config: Config
     problem: Problem
     model: FlatModel
@@ -52,6 +50,8 @@ class Assembled:
     plan: Plan
     factorization: Factorization
     method: Rule | Baseline
+    placement: Placement | None
+    stage: int
     whole: Problem
     parts: tuple[Part, ...]
     frozen: tuple[np.ndarray, ...]
@@ -100,6 +100,8 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
         problem.periods or (None,) * problem.dim,
         c.modes,
         c.feature_scale,
+        tuple(c.even),
+        tuple(Stretch(s.axis, s.center, s.width) for s in c.stretch),
     )
     network = MLP(
         features,
@@ -131,30 +133,6 @@ def build_parts(
     return march(whole, edges, build, frozen)
 
 
-def build_method(config: Config) -> Rule | Baseline:
-    """The rule or baseline a config names."""
-    c = config.rule
-    fields = c.model_dump(exclude={"name", "line_search"})
-    search = getattr(c, "line_search", None)
-    if search is not None:
-        fields["line_search"] = _line_search(search)
-    makers = {
-        "adaptive_ratio": AdaptiveRatio,
-        "anagram": ANaGRAM,
-        "amstramgram": AMStramGRAM,
-        "engd": ENGD,
-        "adam": Adam,
-        "lbfgs": LBFGS,
-        "ssbroyden": SSBroyden,
-    }
-    return makers[c.name](**fields)
-
-
-def _line_search(c) -> LineSearch:
-    fields = c.model_dump(exclude={"name"})
-    return GridSearch(**fields) if c.name == "grid" else Backtracking(**fields)
-
-
 def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     """The terms that need points, with their weights; `[points]` must name exactly these."""
     hard = (
@@ -174,13 +152,16 @@ def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
             raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
     if not terms:
         raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    return tuple(replace(t, weight=t.weight * config.points[t.name].weight) for t in terms)
+    return tuple(weighted(t, config.points[t.name]) for t in terms)
 
 
-def assemble(config: Config, mesh: Mesh, frozen: Sequence[np.ndarray] = ()) -> Assembled:
+def assemble(
+    config: Config, mesh: Mesh, stage: int = 0, frozen: Sequence[np.ndarray] = ()
+) -> Assembled:
     """Build everything and check it on abstract values and at a few points, before any solving.
 
     Args:
+        stage: how often the points have grown; the shape of the last growth is planned as well.
         frozen: the parameters (p,) of the time slabs that are solved; the next one is built.
 
     Raises:
@@ -190,13 +171,20 @@ def assemble(config: Config, mesh: Mesh, frozen: Sequence[np.ndarray] = ()) -> A
     parts = build_parts(config, whole, frozen)
     problem, model = parts[-1]
     terms = open_terms(config, problem)
-    rows = sum(config.points[t.name].count * check_term(problem, model, t) for t in terms)
+    equations = {t.name: check_term(problem, model, t) for t in terms}
     check_exact(problem)
-    planned = plan_step(config, Shape(rows, model.p, mesh.size))
+    for at in (last_stage(config, terms), stage):
+        grown = at_stage(config, terms, at)
+        rows = sum(grown.points[name].count * m for name, m in equations.items())
+        planned = plan_step(config, Shape(rows, model.p, mesh.size))
     residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
     factorization = build_factorization(config, planned)
-    step = (residual, planned, factorization, build_method(config))
-    return Assembled(config, problem, model, *step, whole, parts, tuple(frozen))
+    method = build_method(config, planned)
+    placement = build_placement(config, terms, isinstance(method, Rule))
+    return Assembled(
+        *(config, grown, problem, model, residual, planned, factorization, method),
+        *(placement, stage, whole, parts, tuple(frozen)),
+    )
 
 
 def plan_step(config: Config, shape: Shape) -> Plan:
@@ -215,16 +203,22 @@ def build_factorization(config: Config, planned: Plan) -> Factorization:
     return Randomized(planned.widths, direct.get(planned.dense), config.run.seed)
 
 
-def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
+def draw_points(
+    run: Assembled, slab: Problem | None = None
+) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
     """The collocation points of every term and their sampling density, from the run's seed.
+
+    Args:
+        slab: the problem of another time slab than the one being solved.
 
     Raises:
         RegionError: a count that the sampler cannot give. ProblemError: a target that is not
         finite at a point.
     """
     drawn = []
-    for i, term in enumerate(run.terms):
-        x, density = draw(term, run.config.points[term.name], [run.config.run.seed, i])
+    for i, term in enumerate(open_terms(run.given, slab) if slab else run.terms):
+        wanted = begun(run.placement, term, run.config.points[term.name])
+        x, density = draw(term, wanted, [run.config.run.seed, i])
         check_target(run.problem, term, x)
         drawn.append((x, density))
     return tuple(drawn)
@@ -232,14 +226,17 @@ def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], .
 
 def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
     """Weight, pad and shard drawn points."""
+    mesh, blocks = run.residual.mesh, run.residual.blocks
     return tuple(
-        make_points(run.residual.mesh, term, x, density, run.residual.blocks)
+        make_points(mesh, term, x, density, blocks, run.config.points[term.name].count)
         for term, (x, density) in zip(run.terms, drawn, strict=True)
     )
 
 
-def held_out_points(run: Assembled) -> tuple[Points, ...]:
+def held_out_points(run: Assembled, key: Sequence[int]) -> tuple[Points, ...]:
     """Fresh uniform points of every term, never trained on; a fixed region gives its own again."""
-    count, seed = run.config.run.held_out, run.config.run.seed
-    drawn = [(draw_held_out(t, count, [seed, i, 1]), None) for i, t in enumerate(run.terms)]
-    return place_points(run, drawn)
+    mesh, blocks = run.residual.mesh, run.residual.blocks
+    return tuple(
+        make_points(mesh, t, draw_held_out(t, run.config.run.held_out, [*key, i, 1]), None, blocks)
+        for i, t in enumerate(run.terms)
+    )

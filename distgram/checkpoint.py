@@ -177,7 +177,7 @@ def read_thetas(checkpoint: Path) -> list[np.ndarray]:
     """The parameters θ (p,) of every time slab so far; of one, where time is not cut."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
-    wanted = {"best_theta": 0, "frozen": [0] * len(meta["slabs"])}
+    wanted = {"best_theta": 0, "frozen": [0] * meta["solved"]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a problem before anything is computed from it."""
+"""Whether a problem can be right: shapes and finite values of its terms, before any computing."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ from distgram.config_rules import (
     RuleConfig,
     Table,
 )
+from distgram.config_sampling import SamplingConfig, StaticConfig
 
 
 class ProblemConfig(Table):
@@ -45,6 +46,14 @@ class ProblemConfig(Table):
         return self
 
 
+class StretchConfig(Table):
+    """One more input feature, which resolves a thin layer at a known place of a coordinate."""
+
+    axis: NonNegativeInt
+    center: float
+    width: PositiveFloat
+
+
 class ModelConfig(Table):
     """The network, its input features and its output transform."""
 
@@ -56,6 +65,8 @@ class ModelConfig(Table):
     features: str = "none"
     modes: PositiveInt = 1
     feature_scale: PositiveFloat = 1.0
+    even: list[NonNegativeInt] = []
+    stretch: list[StretchConfig] = []
     hard_constraint: bool = False
 
 
@@ -68,6 +79,13 @@ class FocusConfig(Table):
     fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
+class DecayConfig(Table):
+    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end))."""
+
+    axis: NonNegativeInt
+    rate: PositiveFloat
+
+
 class PointsConfig(Table):
     """The collocation points of one term, and a factor of its weight in the loss."""
 
@@ -75,6 +93,7 @@ class PointsConfig(Table):
     sampler: str = "sobol"
     weight: PositiveFloat = 1.0
     focus: FocusConfig | None = None
+    decay: DecayConfig | None = None
 
 
 class TimeConfig(Table):
@@ -137,6 +156,7 @@ class Config(Table):
     problem: ProblemConfig
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
+    sampling: SamplingConfig = StaticConfig()
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()

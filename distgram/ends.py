@@ -11,7 +11,7 @@ from distgram.reasons import SUCCESS
 
 # How a slab ends and the next one begins, the worst first; any other reason ends the run.
 SLAB_ENDS = ("stalled", "step budget", "precision floor", "target")
-SHOWN = ("seconds", "mean_square_residual", "heldout_residual", "l2_error")
+SHOWN = ("seconds", "mean_square_residual", "heldout_residual", "l2_error", "overfitted")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Result:
     """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
 
     Of a run in time slabs they are those of all slabs so far: the residuals means over time.
-    `slabs` then tells how each of them ended.
+    `slabs` then tells how each of them ended. overfitted: the terms whose held-out residual has
+    parted from that on the points.
     """
 
     problem: str
@@ -35,6 +36,7 @@ class Result:
     l2_error: float | None
     relative_l2_error: float | None
     reason: str
+    overfitted: list[str]
     run_dir: str
     signal: int | None = None
     slabs: list[dict[str, Any]] | None = None
@@ -64,7 +66,8 @@ def slab_end(problem: Problem, row: dict[str, Any], reason: str, steps: int) -> 
 
 
 def over_slabs(slabs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The residuals over all slabs, means over time; and the reason that stands for all.
+    """The residuals over all slabs, means over time; the terms overfitted in any of them; and the
+    reason that stands for all.
 
     A slab that has stalled does not end the run: the reason is then that of the worst slab, so
     that the run does not count as a success. A reason that did end it stands for itself.
@@ -79,7 +82,8 @@ def over_slabs(slabs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if reasons[-1] in SLAB_ENDS:
         reasons.sort(key=SLAB_ENDS.index, reverse=True)
     residuals = {key: mean(key) for key in ("mean_square_residual", "heldout_residual")}
-    return residuals | {"reason": reasons[-1]}
+    terms = dict.fromkeys(name for slab in slabs for name in slab["overfitted"])
+    return residuals | {"reason": reasons[-1], "overfitted": list(terms)}
 
 
 def in_words(slabs: Sequence[dict[str, Any]], count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from distgram.assemble import Assembled, held_out_points, open_terms
-from distgram.collocation import draw
+from distgram.assemble import Assembled, held_out_points
 from distgram.problem import Problem, Reference
 from distgram.residual import Points
 from distgram.slabs import by_slab, until
@@ -19,6 +19,9 @@ from distgram.slabs import by_slab, until
 class Measure:
     """Residuals by term on the training and on held-out points, and the error of the solution.
 
+    Held-out points are drawn afresh for every row, from its key: what has been seen once of a wrong
+    solution between the points is seen again elsewhere.
+
     Errors are the rms of u - u* over the problem's evaluation set, absolute and relative to the
     rms of u*; None where no solution is known, the relative one also where u* = 0.
     """
@@ -26,7 +29,6 @@ class Measure:
     def __init__(self, run: Assembled):
         self._run = run
         self._names = [t.name for t in run.terms]
-        self._held_out = held_out_points(run)
         self._known = run.problem.known()
         self._x = _places(run.problem, self._known)
 
@@ -42,25 +44,29 @@ class Measure:
 
     def compile(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> None:
         """Compile before the clock starts."""
-        args = (theta, points, self._held_out, jnp.asarray(self._x))
+        held_out = held_out_points(self._run, [self._run.config.run.seed])
+        args = (theta, points, held_out, jnp.asarray(self._x))
         self._measure = self._measure.lower(*args).compile()
 
-    def __call__(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Any]:
+    def __call__(
+        self, theta: Float[Array, " p"], points: tuple[Points, ...], key: Sequence[int]
+    ) -> dict[str, Any]:
         """One row: mean square residuals, total and by term, held-out beside training, errors."""
-        train, held, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
+        held_out = held_out_points(self._run, key)
+        train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
+        self._u = np.asarray(u)
         train, held = np.asarray(train), np.asarray(held)
         return {
             "mean_square_residual": float(train.sum()),
             "terms": dict(zip(self._names, train.tolist(), strict=True)),
             "heldout_residual": float(held.sum()),
             "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
-        } | errors(u, None if self._known is None else self._known.u)
+        } | errors(self._u, None if self._known is None else self._known.u)
 
-    def solution(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Any]:
-        """The solution on the evaluation set, as `solution.npz` holds it; of the time slabs those
-        up to the present one."""
-        run, x, known = self._run, self._x, self._known
-        *_, u = self._measure(theta, points, self._held_out, jnp.asarray(x))
+    def solution(self, theta: Float[Array, " p"]) -> dict[str, np.ndarray]:
+        """The solution of the last row on the evaluation set, as `solution.npz` holds it; of time
+        slabs all up to the present one, whose parameters are θ."""
+        run, x, u, known = self._run, self._x, self._u, self._known
         if run.frozen:
             thetas = (*run.frozen, theta)
 
@@ -73,34 +79,23 @@ class Measure:
             x = _places(begun, known)
             u = by_slab(run.parts, x, at)
         names = run.problem.inputs or tuple(f"x{i + 1}" for i in range(run.problem.dim))
-        out = {"x": x, "u": np.asarray(u), "names": np.asarray(names)}
+        out = {"x": x, "u": u, "names": np.asarray(names)}
         if known is not None:
             out["reference"] = known.u
             out |= {f"axis_{i}": axis for i, axis in enumerate(known.grid)}
         return out
 
 
-def errors(u: Float[Array, "n m"], known: Float[np.ndarray, "n m"] | None) -> dict[str, Any]:
+def errors(u: Float[np.ndarray, "n m"], known: Float[np.ndarray, "n m"] | None) -> dict[str, Any]:
     """The rms of u - u*, absolute and relative to that of u*; None where u* is not known at any
     point, the relative one also where u* = 0."""
     l2 = relative = None
     if known is not None and len(known):
         with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
-            l2 = float(np.sqrt(np.mean((np.asarray(u) - known) ** 2)))
+            l2 = float(np.sqrt(np.mean((u - known) ** 2)))
         size = float(np.sqrt(np.mean(known**2)))
         relative = l2 / size if size > 0 else None
     return {"l2_error": l2, "relative_l2_error": relative}
-
-
-def collocation_points(run: Assembled) -> dict[str, np.ndarray]:
-    """The points (n, d) of every term as they were drawn, of all time slabs up to the present."""
-    config, parts = run.config, [open_terms(run.config, part.problem) for part in run.parts]
-    return {
-        terms[0].name: np.concatenate(
-            [draw(t, config.points[t.name], [config.run.seed, i])[0] for t in terms]
-        )
-        for i, terms in enumerate(zip(*parts, strict=True))
-    }
 
 
 def _places(problem: Problem, known: Reference | None) -> Float[np.ndarray, "n d"]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,8 @@ from distgram.checkpoint import newest, read_thetas
 from distgram.config import Config
 from distgram.operators import gradient, laplacian, partial, value
 from distgram.precision import set_precision
-from distgram.problem import Operator, Problem
-from distgram.slabs import Part, by_slab
+from distgram.problem import Operator, Problem, Term
+from distgram.slabs import Part, by_slab, until
 
 
 class SolutionError(ValueError):
@@ -31,12 +32,17 @@ def _along(axis: int, order: int) -> Operator:
     return lambda u: partial(u, axis, order)
 
 
+@cache
+def _target(term: Term) -> Operator:
+    return lambda u: term.target
+
+
 @dataclass(frozen=True)
 class Solution:
     """u(x; θ). Each method takes points (n, d) and gives values (n, m); one point (d,) gives (m,).
 
-    Of a run in time slabs each point is evaluated in its own; `parts` are the slabs so far and
-    `thetas` their parameters.
+    Of a run in time slabs each point is evaluated in its own: `parts` are the slabs so far,
+    `thetas` their parameters, and `problem` is that up to the end of the last of them.
 
     Raises:
         SolutionError: points of another dimension, or later than a run has come.
@@ -46,9 +52,7 @@ class Solution:
     problem: Problem
     parts: tuple[Part, ...]
     thetas: tuple[Float[np.ndarray, " p"], ...]
-    _compiled: dict[tuple[Operator, int], Callable] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    _compiled: dict[Any, Callable] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """u(x)."""
@@ -65,6 +69,11 @@ class Solution:
     def laplacian(self, x: np.ndarray) -> np.ndarray:
         """The sum of the second derivatives along all coordinates."""
         return self.apply(laplacian, x)
+
+    def residual(self, term: Term, x: np.ndarray) -> np.ndarray:
+        """D[u](x) - f(x) of a term of the problem."""
+        values = self.apply(term.operator, x)
+        return values - self.apply(_target(term), x)
 
     def apply(self, operator: Operator, x: np.ndarray) -> np.ndarray:
         """D[u](x) for any operator of `distgram.operators`, or one of your own."""
@@ -86,14 +95,14 @@ class Solution:
         return values if x.ndim == 2 else values[0]
 
     def _check_time(self, x: np.ndarray) -> None:
-        axis, cuts = self.problem.time, self.config.time
-        if axis is None or cuts is None or len(self.parts) == cuts.count:
+        axis, cuts, done = self.problem.time, self.config.time, len(self.parts)
+        if axis is None or cuts is None or done == cuts.count:
             return
-        end = self.parts[-1].problem.domain.upper[axis]
-        if x[:, axis].max(initial=end) > end:
+        latest, end = x[:, axis].max(initial=-np.inf), self.problem.domain.upper[axis]
+        if latest > end:
             raise SolutionError(
-                f"points at time {x[:, axis].max():g}: the run has come to {end:g}, in slab "
-                f"{len(self.parts)} of {cuts.count}; `distgram resume` goes on."
+                f"points at time {latest:g}: the run has come to {end:g}, in slab {done} of "
+                f"{cuts.count}; `distgram resume` goes on."
             )
 
 
@@ -112,4 +121,6 @@ def load(run_dir: str | Path) -> Solution:
         config = config.model_copy(update={"problem": problem})
     problem = build_problem(config)
     thetas = tuple(read_thetas(newest(run_dir / "checkpoints")))
-    return Solution(config, problem, build_parts(config, problem, thetas[:-1]), thetas)
+    parts = build_parts(config, problem, thetas[:-1])
+    problem = problem if config.time is None else until(problem, parts[-1].problem)
+    return Solution(config, problem, parts, thetas)

@@ -10,21 +10,33 @@ from signal import SIGTERM
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from distgram.alarm import overfitted, warning
 from distgram.assemble import Assembled, assemble
 from distgram.checkpoint import Checkpoints
 from distgram.config import Config, dump
 from distgram.ends import SLAB_ENDS, Result, in_words, over_slabs, slab_end
-from distgram.measure import Measure, collocation_points, errors
+from distgram.measure import Measure, errors
 from distgram.mesh import REPLICATED
+from distgram.placing import Placing
 from distgram.precision import set_precision
 from distgram.reasons import agree, of_budget, of_row, of_step, preempted
 from distgram.recording import STOP, Recorder, sole_writer
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
-from distgram.state import RunState, after, next_slab, relaid, settled, start, stored
+from distgram.state import (
+    RunState,
+    after,
+    bare_points,
+    key_at,
+    listening,
+    next_slab,
+    restored,
+    saved_meta,
+    settled,
+    start,
+)
 from distgram.step import Seen, Step, make_step
 
 # Ends that someone asked for: what the last row shows does not change them.
@@ -60,20 +72,15 @@ def solve(
     say(set_precision())
     run = assemble(config, mesh)
     limits = config.run
-    state = start(run)
     checkpoints = Checkpoints(run_dir / "checkpoints")
-    about = {"config": dump(config), "devices": mesh.size, "processes": jax.process_count()}
-    about |= {"points": [len(p.x) for p in state.points]}
-    seconds, saved, slabs = 0.0, -1, []
-    if resume:
-        here = about["points"]
-        saved, restored, meta = checkpoints.restore(
-            lambda meta: stored(run, state, meta.get("points", here), len(meta["slabs"]))
-        )
-        state, seconds = relaid(run, state, RunState(**restored)), meta["seconds"]
-        slabs = meta["slabs"]
-        if slabs:
-            run = assemble(config, mesh, [np.asarray(theta) for theta in state.frozen])
+    about: dict[str, Any] = {"config": dump(config), "devices": mesh.size}
+    about |= {"processes": jax.process_count()}
+    seconds, saved, slabs, signal = 0.0, -1, [], 0
+    if not resume:
+        state = start(run)
+    else:
+        run, state, saved, meta = restored(run, checkpoints)
+        seconds, slabs = meta["seconds"], meta["slabs"]
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -88,12 +95,12 @@ def solve(
     info: StepInfo | None = None
     seen: Seen | None = None
     row: dict[str, Any] = {}
-    signal = 0
+    loud: set[str] = set()
 
     with caught_signals() as caught, sole_writer(run_dir):
         recorder = Recorder(run_dir, saved)
         began = time.perf_counter()
-        step, measure = _compiled(run, state)
+        step, measure, placing = _compiled(run, state)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
         while True:
@@ -107,49 +114,68 @@ def solve(
             if reason == "target" and info is not None and info.loss < state.best_loss:
                 state = settled(run, state, float(info.loss))
             if reason or at % limits.log_every == 0 or here == 1:
-                row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
+                row = {"step": at, "seconds": seconds} | measure(
+                    state.theta, state.points, key_at(state)
+                )
                 row |= _step_values(info) | ({"slab": len(slabs) + 1} if config.time else {})
                 # a target counts at the last step of a budget too; a later slab takes a step
                 shown = None if reason in ASKED or (slabs and not here) else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
                 if shown == "target":
                     state = settled(run, state, row["mean_square_residual"])
+                if at > saved and at % limits.log_every == 0:
+                    state = listening(run, state, row)
+                row["overfitted"] = overfitted(state.alarm, row)
                 if at > saved:
                     recorder.metrics(row)
+                if set(row["overfitted"]) - loud:
+                    say(warning(row))
+                loud = set(row["overfitted"])
                 watch(row)
             if seen is not None and info is not None:
                 if reason or here == 1 or at % limits.spectra_every == 0:
                     recorder.spectrum(at, seen, info, _cutoff(info, config.rule.name))
             more = reason in SLAB_ENDS and run.slabs_left > 0
             if more:  # the next time slab begins where this one ends
-                row = row | measure(state.best_theta, state.points)
+                row = row | measure(state.best_theta, state.points, key_at(state))
+                row |= {"overfitted": overfitted(state.alarm, row)}
                 slabs.append(slab_end(run.problem, row, str(reason), here))
                 say(in_words(slabs, len(slabs) + run.slabs_left))
                 paused = time.perf_counter()
                 run, state = next_slab(run, state)
-                step, measure = _compiled(run, state)
+                step, measure, placing = _compiled(run, state)
                 paused = time.perf_counter() - paused
                 began, compile_seconds = began + paused, compile_seconds + paused
-                info = seen = None
+                info, seen, loud = None, None, set()
             if (reason or at % limits.checkpoint_every == 0) and at > saved:
                 if reason != "non-finite":
-                    so_far = {"seconds": seconds, "slabs": slabs}
                     recorder.flush()
-                    checkpoints.save(at, state._asdict(), about | so_far)
+                    about |= saved_meta(run, state) | {"seconds": seconds, "slabs": slabs}
+                    checkpoints.save(at, state._asdict(), about)
                     recorder.config(about["config"])
                     saved = at
             if more:
                 continue
             if reason:
                 break
+            if placing.due(at) and placing.grows(state):
+                paused = time.perf_counter()
+                run, state = placing.grown(state)
+                say(f"step {at}: the points grow to S = {run.size}")
+                step, measure, placing = _compiled(run, state)
+                paused = time.perf_counter() - paused
+                began, compile_seconds = began + paused, compile_seconds + paused
+            elif placing.due(at):
+                state = placing(state)
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
 
-    row = row | measure(state.best_theta, state.points)
+    row = row | measure(state.best_theta, state.points, key_at(state))
+    row |= {"overfitted": overfitted(state.alarm, row)}
     slabs.append(slab_end(run.problem, row, reason, here))
-    solution = measure.solution(state.best_theta, state.points)
-    row = row | over_slabs(slabs) | errors(solution["u"], solution.get("reference"))
+    solution = measure.solution(state.best_theta)
+    row |= over_slabs(slabs) | errors(solution["u"], solution.get("reference"))
     result = Result(
         problem=run.problem.name,
         rule=config.rule.name,
@@ -164,23 +190,25 @@ def solve(
         l2_error=row["l2_error"],
         relative_l2_error=row["relative_l2_error"],
         reason=row["reason"],
+        overfitted=row["overfitted"],
         run_dir=str(run_dir),
         signal=signal if reason == "signal" else None,
         slabs=slabs if config.time else None,
     )
-    recorder.finish(result.values(), solution, collocation_points(run))
+    recorder.finish(result.values(), solution, bare_points(run, state))
     checkpoints.close()
     return result
 
 
-def _compiled(run: Assembled, state: RunState) -> tuple[Step, Measure]:
-    """The step of a run, or of one of its time slabs, and what measures it."""
+def _compiled(run: Assembled, state: RunState) -> tuple[Step, Measure, Placing]:
+    """The step of a run, what measures it and what moves its points, for the shapes of a state."""
     whole = NamedSharding(run.residual.mesh, REPLICATED)  # of each result a copy on every device
     step = jax.jit(make_step(run), out_shardings=whole)
     step = step.lower(state.theta, state.method_state, state.points).compile()
-    measure = Measure(run)
+    measure, placing = Measure(run), Placing(run)
     measure.compile(state.theta, state.points)
-    return step, measure
+    placing.compile(state)
+    return step, measure, placing
 
 
 def _layout(meta: dict[str, Any]) -> str:

@@ -10,16 +10,19 @@ from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
+from distgram.alarm import Alarm, heard, quiet
 from distgram.assemble import Assembled, assemble, draw_points, place_points
-from distgram.mesh import REPLICATED, pad, replicate, shard, unpad
+from distgram.checkpoint import Checkpoints
+from distgram.mesh import REPLICATED, pad, replicate, shard, unpad, whole
 from distgram.residual import Points
 from distgram.step import initial_state
 
 
 class RunState(NamedTuple):
-    """All that a resume needs: parameters, the method's state, key, points, step, the best
-    parameters met: their loss, and when; and the parameters of the time slabs that are solved. A
-    method may go uphill; the solution is the best."""
+    """All that a resume needs: parameters, the method's state, key, points, step, and the best
+    parameters met: their loss, and when. A method may go uphill; the solution is the best. Points
+    may move: best_loss is on the present ones. stage: how often they have grown. frozen: the
+    parameters of the time slabs that are solved."""
 
     theta: Float[Array, " p"]
     method_state: Any
@@ -29,6 +32,8 @@ class RunState(NamedTuple):
     best_theta: Float[Array, " p"]
     best_loss: Float[Array, ""]
     best_step: Int[Array, ""]
+    stage: Int[Array, ""]
+    alarm: Alarm
     frozen: tuple[Float[Array, " p"], ...]
 
 
@@ -47,6 +52,8 @@ def start(run: Assembled, step: int = 0) -> RunState:
         best_theta=theta,
         best_loss=replicate(mesh, np.asarray(np.inf)),
         best_step=replicate(mesh, np.asarray(step)),
+        stage=replicate(mesh, np.asarray(run.stage)),
+        alarm=replicate(mesh, quiet(len(run.terms))),
         frozen=tuple(replicate(mesh, run.frozen)),
     )
 
@@ -54,8 +61,13 @@ def start(run: Assembled, step: int = 0) -> RunState:
 def next_slab(run: Assembled, state: RunState) -> tuple[Assembled, RunState]:
     """The time slab after one that has ended, beginning with the best that was found of it."""
     frozen = (*run.frozen, np.asarray(state.best_theta))
-    run = assemble(run.config, run.residual.mesh, frozen)
+    run = assemble(run.given, run.residual.mesh, frozen=frozen)
     return run, start(run, int(state.step))
+
+
+def key_at(state: RunState) -> list[int]:
+    """The key of the run folded with the step: what is random at one step begins with it."""
+    return [*np.asarray(state.key).tolist(), int(state.step)]
 
 
 def after(
@@ -75,6 +87,11 @@ def after(
     )
 
 
+def listening(run: Assembled, state: RunState, row: dict[str, Any]) -> RunState:
+    """The state once the alarm has heard a row."""
+    return state._replace(alarm=replicate(run.residual.mesh, heard(state.alarm, row)))
+
+
 def settled(run: Assembled, state: RunState, loss: float) -> RunState:
     """The state with its parameters as the best: they reach a target that the loss knows not of."""
     best_loss = replicate(run.residual.mesh, np.asarray(loss))
@@ -85,9 +102,9 @@ def stored(run: Assembled, state: RunState, lengths: list[int], solved: int = 0)
     """How a checkpoint is to be read: laid out as `state` is.
 
     Args:
-        solved: the stored number of slabs that are solved.
         lengths: the stored number of points of every term. Points that were padded for another
             mesh are read whole on every device; `relaid` then lays them out.
+        solved: the stored number of slabs that are solved.
     """
 
     def leaf(x: Array, n: int | None = None) -> ShapeDtypeStruct:
@@ -105,6 +122,48 @@ def stored(run: Assembled, state: RunState, lengths: list[int], solved: int = 0)
     return rest._replace(points=points)._asdict()
 
 
+def bare_points(run: Assembled, state: RunState) -> dict[str, np.ndarray]:
+    """The points of every term without padding, (n, d), on every process; of all time slabs so far,
+    but where points move of the present one."""
+    points = whole(run.residual.mesh, state.points)
+    slabs = [[unpad(*p)[0] for p in points]]
+    if run.placement is None:
+        slabs += [[x for x, _ in draw_points(run, part.problem)] for part in run.parts[:-1]]
+    each = zip(run.terms, zip(*slabs, strict=True), strict=True)
+    return {term.name: np.concatenate(parts) for term, parts in each}
+
+
+def saved_meta(run: Assembled, state: RunState) -> dict[str, Any]:
+    """What a checkpoint must say for `restored` to read its arrays."""
+    lengths = [len(p.x) for p in state.points]
+    return {"points": lengths, "stage": run.stage, "solved": len(run.frozen)}
+
+
+def restored(
+    run: Assembled, checkpoints: Checkpoints
+) -> tuple[Assembled, RunState, int, dict[str, Any]]:
+    """The run and the state of the newest whole checkpoint, its step and meta.
+
+    The run is assembled again for as many points as there were and for its time slab; the points
+    are laid out for this mesh: the same points, other padding.
+    """
+    first = start(run)
+
+    def like(meta: dict[str, Any]) -> dict[str, Any]:
+        nonlocal run, first
+        if meta["stage"] != run.stage:
+            run = assemble(run.given, run.residual.mesh, meta["stage"])
+            first = start(run)
+        return stored(run, first, meta["points"], meta["solved"])
+
+    saved, arrays, meta = checkpoints.restore(like)
+    state = relaid(run, first, RunState(**arrays))
+    if state.frozen:
+        frozen = [np.asarray(theta) for theta in state.frozen]
+        run = assemble(run.given, run.residual.mesh, run.stage, frozen)
+    return run, state, saved, meta
+
+
 def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
     """The state with its points laid out as those of `start`: the same points, other padding."""
     mesh = run.residual.mesh
@@ -114,7 +173,7 @@ def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
         if len(like.x) == len(points.x):
             return points
         bare = unpad(np.asarray(points.x), np.asarray(points.sqrt_weight))
-        x, sqrt_weight = pad(*bare, multiple)
+        x, sqrt_weight = pad(*bare, multiple, len(like.x))
         return Points(shard(mesh, x), shard(mesh, sqrt_weight))
 
     pairs = zip(start.points, state.points, strict=True)

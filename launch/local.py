@@ -16,8 +16,8 @@ from distgram import checkpoint, recording, solve
 from distgram.assemble import Assembled, assemble, draw_points, held_out_points
 from distgram.baselines import BaselineError
 from distgram.config import Config, ConfigError, dump, load
+from distgram.features import ModelError
 from distgram.mesh import make_mesh
-from distgram.models import ModelError
 from distgram.operators import OperatorError
 from distgram.plan import PlanError
 from distgram.precision import set_precision
@@ -69,7 +69,7 @@ def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
         raise ConfigError(str(error)) from error
     run = assemble(config, mesh)
     draw_points(run)
-    held_out_points(run)
+    held_out_points(run, [config.run.seed])
     return mesh, run
 
 

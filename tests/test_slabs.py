@@ -179,6 +179,7 @@ def _refuse_late(part: Problem) -> None:
 # -- the run --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_heat_in_three_slabs_is_one_solution(tmp_path):
     """Each slab begins with the network before, so that its error, not an interpolant's, counts."""
     tree = changed(
@@ -219,6 +220,7 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked_at", [3, 4, 6])
 def test_resumed_equals_uninterrupted(tmp_path, whole, asked_at):
     """Stopped at the end of slab 1, between the slabs, and within slab 2."""
@@ -243,24 +245,28 @@ def test_resumed_equals_uninterrupted(tmp_path, whole, asked_at):
         assert np.array_equal(a["u"], b["u"])
 
 
-def test_soft_initial_values_are_those_of_the_slab_before(tmp_path):
+def test_soft_initial_values_are_those_of_the_slab_before():
     """Without a hard constraint the initial term of slab 2 aims at slab 1, not at the exact one."""
     tree = changed(
         model={"hard_constraint": False},
         points={name: {"count": 64} for name in ("interior", "initial", "boundary")},
     )
-    run(tmp_path / "run", tree)
-    u = distgram.load(tmp_path / "run")
-    term = u.parts[1].problem.terms[1]
-    x = np.stack([np.full(5, 0.5), np.linspace(0, 1, 5)], axis=1)
-    first = jax.vmap(u.parts[0].model.field(jnp.asarray(u.thetas[0])))(jnp.asarray(x))
-    assert np.array_equal(jax.vmap(term.target)(jnp.asarray(x)), first)
-    assert np.max(np.abs(first - jax.vmap(get("heat").exact)(jnp.asarray(x)))) > 1e-3
+    first = assemble(check(tree), make_mesh(1))
+    assert first.slabs_left == 1
+    theta = first.model.theta0 + 0.1
+    second = assemble(check(tree), make_mesh(1), frozen=[np.asarray(theta)])
+    x = jnp.stack([jnp.full(5, 0.5), jnp.linspace(0, 1, 5)], axis=1)
+    assert second.slabs_left == 0 and second.terms[1].name == "initial"
+    assert np.array_equal(
+        jax.vmap(second.terms[1].target)(x), jax.vmap(first.model.field(theta))(x)
+    )
 
 
+@pytest.mark.slow
 def test_a_stalled_slab_warns_and_the_next_one_begins(tmp_path):
-    """A cutoff above every singular value keeps no direction: no slab can make progress."""
-    tree = changed(run={"steps": 50, "patience": 3}, rule={"name": "anagram", "cutoff": 1e6})
+    """Steps too small to change a number: no slab can make progress."""
+    rule = {"name": "adam", "learning_rate": 1e-300}
+    tree = changed(run={"steps": 50, "patience": 3}, rule=rule)
     config, said = check(tree), []
     recording.start(tmp_path / "run", dump(config))
     result = solve(config, make_mesh(1), tmp_path / "run", say=said.append)

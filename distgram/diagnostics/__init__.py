@@ -1,0 +1,1 @@
+"""Diagnostics of a run, from its folder: what its solution does where it was not asked."""
