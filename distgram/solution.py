@@ -17,6 +17,7 @@ from distgram import config as configs
 from distgram.assemble import build_parts, build_problem
 from distgram.checkpoint import newest, read_thetas
 from distgram.config import Config
+from distgram.models import FlatModel
 from distgram.operators import gradient, laplacian, partial, value
 from distgram.precision import set_precision
 from distgram.problem import Operator, Problem, Term
@@ -53,6 +54,16 @@ class Solution:
     parts: tuple[Part, ...]
     thetas: tuple[Float[np.ndarray, " p"], ...]
     _compiled: dict[Any, Callable] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def model(self) -> FlatModel:
+        """The network; of several slabs that of the last."""
+        return self.parts[-1].model
+
+    @property
+    def theta(self) -> Float[np.ndarray, " p"]:
+        """Its parameters."""
+        return self.thetas[-1]
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """u(x)."""
