@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from distgram.baselines import Baseline
-from distgram.checks import check_exact, check_target, check_term
+from distgram.checks import check_exact, check_points, check_slabs, check_target, check_term
 from distgram.collocation import draw, draw_held_out, weighted
 from distgram.config import Config
 from distgram.factorization import Factorization
@@ -29,6 +30,7 @@ from distgram.registry import get, load_file
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
 from distgram.sampling import Placement
+from distgram.slabs import Part, march, slab_edges
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Assembled:
     """The objects of one run: the problem, the terms left to the loss, the model, the method.
 
     given: the config as it was given; config: with as many points as there are after `stage`
-    growths.
+    growths. Of several time slabs these objects are of the one being solved, the last of `parts`;
+    `frozen` are the parameters of those before it, and `whole` is the problem over all of them.
     """
 
     given: Config
@@ -48,7 +51,10 @@ class Assembled:
     factorization: Factorization
     method: Rule | Baseline
     placement: Placement | None
-    stage: int = 0
+    stage: int
+    whole: Problem
+    parts: tuple[Part, ...]
+    frozen: tuple[np.ndarray, ...]
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -59,6 +65,11 @@ class Assembled:
     def size(self) -> int:
         """S, the number of collocation points of all terms (equations a point not counted)."""
         return sum(self.config.points[t.name].count for t in self.terms)
+
+    @property
+    def slabs_left(self) -> int:
+        """The number of time slabs after the one being solved."""
+        return self.config.time.count - len(self.parts) if self.config.time else 0
 
 
 def build_problem(config: Config) -> Problem:
@@ -105,6 +116,23 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
     return flatten(network, problem.constraint if c.hard_constraint else None)
 
 
+def build_parts(
+    config: Config, whole: Problem, frozen: Sequence[np.ndarray] = ()
+) -> tuple[Part, ...]:
+    """The time slabs with the parameters `frozen` and the next one; every one is checked first."""
+    build = partial(build_model, config)
+    if config.time is None:
+        return (Part(whole, build(whole)),)
+    if config.run.steps == 0:
+        raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
+    whole = whole if config.model.hard_constraint else replace(whole, constraint=None)
+    edges = slab_edges(whole, config.time.edges or config.time.count)
+    if not frozen:
+        wanted = (config.points, config.run.held_out)
+        check_slabs(whole, edges, lambda slab: check_points(open_terms(config, slab), *wanted))
+    return march(whole, edges, build, frozen)
+
+
 def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     """The terms that need points, with their weights; `[points]` must name exactly these."""
     hard = (
@@ -127,18 +155,22 @@ def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     return tuple(weighted(t, config.points[t.name]) for t in terms)
 
 
-def assemble(config: Config, mesh: Mesh, stage: int = 0) -> Assembled:
+def assemble(
+    config: Config, mesh: Mesh, stage: int = 0, frozen: Sequence[np.ndarray] = ()
+) -> Assembled:
     """Build everything and check it on abstract values and at a few points, before any solving.
 
     Args:
         stage: how often the points have grown; the shape of the last growth is planned as well.
+        frozen: the parameters (p,) of the time slabs that are solved; the next one is built.
 
     Raises:
         ProblemError, ModelError, RegionError, RuleError: what is wrong, and what was expected.
     """
-    problem = build_problem(config)
+    whole = build_problem(config)
+    parts = build_parts(config, whole, frozen)
+    problem, model = parts[-1]
     terms = open_terms(config, problem)
-    model = build_model(config, problem)
     equations = {t.name: check_term(problem, model, t) for t in terms}
     check_exact(problem)
     for at in (last_stage(config, terms), stage):
@@ -151,7 +183,7 @@ def assemble(config: Config, mesh: Mesh, stage: int = 0) -> Assembled:
     placement = build_placement(config, terms, isinstance(method, Rule))
     return Assembled(
         *(config, grown, problem, model, residual, planned, factorization, method),
-        *(placement, stage),
+        *(placement, stage, whole, parts, tuple(frozen)),
     )
 
 
@@ -171,15 +203,20 @@ def build_factorization(config: Config, planned: Plan) -> Factorization:
     return Randomized(planned.widths, direct.get(planned.dense), config.run.seed)
 
 
-def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
+def draw_points(
+    run: Assembled, slab: Problem | None = None
+) -> tuple[tuple[np.ndarray, np.ndarray | None], ...]:
     """The collocation points of every term and their sampling density, from the run's seed.
+
+    Args:
+        slab: the problem of another time slab than the one being solved.
 
     Raises:
         RegionError: a count that the sampler cannot give. ProblemError: a target that is not
         finite at a point.
     """
     drawn = []
-    for i, term in enumerate(run.terms):
+    for i, term in enumerate(open_terms(run.given, slab) if slab else run.terms):
         wanted = begun(run.placement, term, run.config.points[term.name])
         x, density = draw(term, wanted, [run.config.run.seed, i])
         check_target(run.problem, term, x)

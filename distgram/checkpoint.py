@@ -171,13 +171,21 @@ def read_meta(folder: Folder) -> dict[str, Any]:
 
 
 def read_theta(checkpoint: Folder) -> np.ndarray:
-    """The parameters θ (p,) of one checkpoint, whatever devices it was written by."""
-    as_numpy = {"best_theta": ocp.RestoreArgs(restore_type=np.ndarray)}
-    args = ocp.args.PyTreeRestore(
-        item={"best_theta": 0}, restore_args=as_numpy, partial_restore=True
-    )
+    """The parameters θ (p,) of one checkpoint, whatever devices it was written by; of several time
+    slabs those of the one being solved."""
+    return read_thetas(checkpoint)[-1]
+
+
+def read_thetas(checkpoint: Folder) -> list[np.ndarray]:
+    """The parameters θ (p,) of every time slab so far; of one, where time is not cut."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        meta = reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
+    wanted = {"best_theta": 0, "frozen": [0] * meta["solved"]}
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        return reader.restore(checkpoint / "state", args=args)["best_theta"]
+        read = reader.restore(checkpoint / "state", args=args)
+    return [*read["frozen"], read["best_theta"]]
 
 
 def is_whole(checkpoint: Folder) -> bool:

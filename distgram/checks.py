@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distgram.collocation import probe
+from distgram.collocation import draw, draw_held_out, probe
+from distgram.config import PointsConfig
 from distgram.models import FlatModel
 from distgram.problem import Problem, ProblemError, Term
+from distgram.regions import RegionError
+from distgram.slabs import slab
 
 
 def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
@@ -50,3 +55,32 @@ def check_exact(problem: Problem) -> None:
                 f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
                 f"({problem.outputs},), one entry a component of u."
             )
+
+
+def check_points(terms: Sequence[Term], wanted: dict[str, PointsConfig], held_out: int) -> None:
+    """Check that every term gets its points, those held out as well.
+
+    Raises:
+        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box.
+    """
+    for term in terms:
+        draw(term, wanted[term.name], [0])
+        draw_held_out(term, held_out, [0])
+
+
+def check_slabs(whole: Problem, edges: Sequence[float], check: Callable[[Problem], None]) -> None:
+    """Check every time slab of a problem.
+
+    Args:
+        check: raises a ProblemError or RegionError where a slab is not right.
+
+    Raises:
+        ProblemError, RegionError: of the first slab that is not right, with its place.
+    """
+    for k in range(len(edges) - 1):
+        part = slab(whole, edges[k], edges[k + 1], None)
+        try:
+            check(part)
+        except (ProblemError, RegionError) as error:
+            where = f"slab {k + 1} of {len(edges) - 1}, from {edges[k]:g} to {edges[k + 1]:g}"
+            raise type(error)(f"{where}: {error}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -95,8 +97,37 @@ class PointsConfig(Table):
     decay: DecayConfig | None = None
 
 
+class TimeConfig(Table):
+    """Causal slabs: the time interval cut into `slabs` equal ones, or at `edges` (its two ends
+    included), each with its own network, points and run.steps, and solved with the last one's end
+    as its initial condition. With `warm_start` a network starts from the last one's parameters."""
+
+    slabs: PositiveInt | None = None
+    edges: Annotated[list[float], Field(min_length=2)] | None = None
+    warm_start: bool = True
+
+    @model_validator(mode="after")
+    def _one(self):
+        if (self.slabs is None) == (self.edges is None):
+            raise ValueError("expected exactly one of 'slabs' and 'edges'")
+        return self
+
+    @field_validator("edges")
+    @classmethod
+    def _ascending(cls, edges: list[float] | None) -> list[float] | None:
+        if edges and any(b <= a for a, b in pairwise(edges)):
+            raise ValueError("expected each edge larger than the one before")
+        return edges
+
+    @property
+    def count(self) -> int:
+        """The number of slabs."""
+        return self.slabs or len(self.edges or ()) - 1
+
+
 class RunConfig(Table):
-    """Budgets, targets and how often things are looked at and saved."""
+    """Budgets, targets and how often things are looked at and saved. Of several time slabs each
+    has its own `steps`, targets and patience; `time_budget_s` is that of the whole run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: NonNegativeInt = 300
@@ -130,6 +161,7 @@ class Config(Table):
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()
+    time: TimeConfig | None = None
     memory: MemoryConfig = MemoryConfig()
 
 

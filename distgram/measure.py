@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.assemble import Assembled, held_out_points
+from distgram.problem import Problem, Reference
 from distgram.residual import Points
+from distgram.slabs import by_slab, until
 from distgram.slices import slices
 
 
@@ -29,9 +31,7 @@ class Measure:
         self._run = run
         self._names = [t.name for t in run.terms]
         self._known = run.problem.known()
-        known = self._known
-        x = known.x if known is not None else run.problem.domain.sobol(10_000, seed=0)
-        self._x = np.asarray(x, np.float64)
+        self._x = _places(run.problem, self._known)
 
         def measure(theta, points, held_out, x):
             residual = run.residual
@@ -55,35 +55,56 @@ class Measure:
         """One row: mean square residuals, total and by term, held-out beside training, errors."""
         held_out = held_out_points(self._run, key)
         train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
-        self._theta, self._u = theta, np.asarray(u)
+        self._u = np.asarray(u)
         train, held = np.asarray(train), np.asarray(held)
-        l2 = relative = None
-        if self._known is not None:
-            error = self._u - self._known.u
-            with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
-                l2 = float(np.sqrt(np.mean(error**2)))
-            size = float(np.sqrt(np.mean(self._known.u**2)))
-            relative = l2 / size if size > 0 else None
         return {
             "mean_square_residual": float(train.sum()),
             "terms": dict(zip(self._names, train.tolist(), strict=True)),
             "heldout_residual": float(held.sum()),
             "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
-            "l2_error": l2,
-            "relative_l2_error": relative,
-        }
+        } | errors(self._u, None if self._known is None else self._known.u)
 
-    def solution(self) -> dict[str, np.ndarray]:
-        """The solution of the last row on the evaluation set and on planes, as `solution.npz`
-        holds it."""
-        problem = self._run.problem
+    def solution(self, theta: Float[Array, " p"]) -> dict[str, np.ndarray]:
+        """The solution of the last row on the evaluation set and on planes, as `solution.npz` holds
+        it; of time slabs all up to the present one, whose parameters are θ."""
+        run, x, u, known, problem = self._run, self._x, self._u, self._known, self._run.problem
+        thetas = (*run.frozen, theta)
+        values = jax.jit(
+            lambda theta, x, k: run.residual.map(run.parts[k].model.field(theta), x),
+            static_argnums=2,
+        )
+
+        def at(k: int, x: np.ndarray) -> Array:
+            return values(jnp.asarray(thetas[k]), jnp.asarray(x), k)
+
+        if run.frozen:
+            problem = until(run.whole, run.problem)
+            known = problem.known()
+            x = _places(problem, known)
+            u = by_slab(run.parts, x, at)
         names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
-        out = {"x": self._x, "u": self._u, "names": np.asarray(names)}
-        if self._known is not None:
-            out["reference"] = self._known.u
-            out |= {f"axis_{i}": axis for i, axis in enumerate(self._known.grid)}
+        out = {"x": x, "u": u, "names": np.asarray(names)}
+        if known is not None:
+            out["reference"] = known.u
+            out |= {f"axis_{i}": axis for i, axis in enumerate(known.grid)}
         if not any(key.startswith("axis_") for key in out):
-            field, residual = self._run.model.field, self._run.residual
-            values = jax.jit(lambda theta, x: residual.map(field(theta), x))
-            out |= slices(problem, lambda x: values(self._theta, jnp.asarray(x)))
+            out |= slices(problem, lambda x: by_slab(run.parts, x, at))
         return out
+
+
+def errors(u: Float[np.ndarray, "n m"], known: Float[np.ndarray, "n m"] | None) -> dict[str, Any]:
+    """The rms of u - u*, absolute and relative to that of u*; None where u* is not known at any
+    point, the relative one also where u* = 0."""
+    l2 = relative = None
+    if known is not None and len(known):
+        with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
+            l2 = float(np.sqrt(np.mean((u - known) ** 2)))
+        size = float(np.sqrt(np.mean(known**2)))
+        relative = l2 / size if size > 0 else None
+    return {"l2_error": l2, "relative_l2_error": relative}
+
+
+def _places(problem: Problem, known: Reference | None) -> Float[np.ndarray, "n d"]:
+    """The evaluation set: where the solution is known, else 10 000 Sobol points."""
+    x = known.x if known is not None else problem.domain.sobol(10_000, seed=0)
+    return np.asarray(x, np.float64)

@@ -69,8 +69,8 @@ class Placing:
 
     def grown(self, state: RunState) -> tuple[Assembled, RunState]:
         """Assembled anew for more points, and the state with them: other shapes from here on."""
-        run = assemble(self.run.given, self.run.residual.mesh, self.run.stage + 1)
-        mesh = run.residual.mesh
+        mesh = self.run.residual.mesh
+        run = assemble(self.run.given, mesh, self.run.stage + 1, self.run.frozen)
         state = Placing(run)(state)._replace(stage=replicate(mesh, np.asarray(run.stage)))
         if isinstance(run.method, Rule):  # what a factorization starts warm with fits its plan only
             _, warm = initial_state(run, state.theta, state.points)

@@ -95,6 +95,7 @@ class Problem:
         inputs: names of the coordinates, for figures.
         constraint: the output transform used when a config asks for hard constraints.
         periods: the period of the solution along each coordinate, None where it has none.
+        time: the coordinate that is time, None where there is none; `[time]` in a config cuts it.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Problem:
     inputs: tuple[str, ...] = ()
     constraint: HardConstraint | None = None
     periods: tuple[float | None, ...] | None = None
+    time: int | None = None
 
     def __post_init__(self):
         names = [t.name for t in self.terms]
@@ -132,6 +134,11 @@ class Problem:
                 raise ProblemError(
                     f"Problem {self.name!r}: {key}={value!r}: expected {self.dim} entries."
                 )
+        if self.time is not None and not 0 <= self.time < self.dim:
+            raise ProblemError(
+                f"Problem {self.name!r}: time={self.time!r}: expected None or a coordinate, "
+                f"0 <= time < {self.dim}."
+            )
 
     @property
     def dim(self) -> int:

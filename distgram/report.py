@@ -142,7 +142,10 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     parts |= kernels
     if spent := run.value("seconds_by_part"):
         parts["Time"] = _time(spent, result.get("compile_seconds"), last)
-    values = {k: v for k, v in (result or last).items() if not isinstance(v, dict)}
+    if slabs := result.get("slabs"):
+        cells = [[number(value) for value in slab.values()] for slab in slabs]
+        parts["Time slabs"] = page.table([key.replace("_", " ") for key in slabs[0]], cells)
+    values = {k: v for k, v in (result or last).items() if not isinstance(v, dict) and k != "slabs"}
     listed = [[QUANTITIES.get(k, k.replace("_", " ")), number(v)] for k, v in values.items()]
     parts["Result"] = page.table(["quantity", "value"], listed)
     parts["Repeat this run"] = f"<pre>{escape(_command(run, environment))}</pre>"

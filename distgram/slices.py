@@ -14,7 +14,7 @@ from distgram.problem import Problem
 
 NODES = 61
 
-Values = Callable[[Float[np.ndarray, "n d"]], Float[Array, "n m"]]
+Values = Callable[[Float[np.ndarray, "n d"]], Float[Array | np.ndarray, "n m"]]
 
 
 def planes(d: int) -> list[tuple[int, int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from signal import SIGTERM
 from typing import Any
 
@@ -18,11 +17,12 @@ from distgram.assemble import Assembled, assemble
 from distgram.checkpoint import Checkpoints
 from distgram.clock import Clock
 from distgram.config import Config, dump
-from distgram.measure import Measure
+from distgram.ends import SLAB_ENDS, Result, in_words, over_slabs, slab_end
+from distgram.measure import Measure, errors
 from distgram.mesh import REPLICATED
 from distgram.placing import Placing
 from distgram.precision import set_precision
-from distgram.reasons import SUCCESS, agree, of_budget, of_row, of_step, preempted
+from distgram.reasons import agree, of_budget, of_row, of_step, preempted
 from distgram.recording import STOP, Recorder, sole_writer
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
@@ -32,6 +32,7 @@ from distgram.state import (
     bare_points,
     key_at,
     listening,
+    next_slab,
     restored,
     saved_meta,
     settled,
@@ -42,40 +43,6 @@ from distgram.storage import Folder
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
-    seconds_by_part: what the seconds of solving were spent on. overfitted: the terms whose held-out
-    residual has parted from that on the points."""
-
-    problem: str
-    rule: str
-    P: int
-    S: int
-    devices: int
-    steps: int
-    seconds: float
-    compile_seconds: float
-    seconds_by_part: dict[str, float]
-    mean_square_residual: float
-    heldout_residual: float
-    l2_error: float | None
-    relative_l2_error: float | None
-    reason: str
-    overfitted: list[str]
-    run_dir: str
-    signal: int | None = None
-
-    @property
-    def success(self) -> bool:
-        """Whether the run did what it was asked to."""
-        return self.reason in SUCCESS
-
-    def values(self) -> dict[str, Any]:
-        """What result.json holds: everything but the number of the signal."""
-        return {key: value for key, value in asdict(self).items() if key != "signal"}
 
 
 def solve(
@@ -110,12 +77,13 @@ def solve(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     about: dict[str, Any] = {"config": dump(config), "devices": mesh.size}
     about |= {"processes": jax.process_count()}
-    clock, seconds, saved = Clock(), 0.0, -1
+    clock, seconds, saved, slabs, signal = Clock(), 0.0, -1, [], 0
     if not resume:
         state = start(run)
     else:
         run, state, saved, meta = restored(run, checkpoints)
-        clock, seconds = Clock(meta.get("seconds_by_part")), meta["seconds"]
+        clock = Clock(meta.get("seconds_by_part"))
+        seconds, slabs = meta["seconds"], meta["slabs"]
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -143,21 +111,22 @@ def solve(
         while True:
             alive()
             at, seconds = int(state.step), time.perf_counter() - began
-            signal = caught[0] if caught else SIGTERM if preempted(at) else 0
+            here = at - sum(slab["steps"] for slab in slabs)  # steps in this time slab
+            signal = signal or (caught[0] if caught else SIGTERM if preempted(at) else 0)
             asked = "signal" if signal else "stop requested" if asked_to_stop() else None
-            reason = of_step(state, info, seen, limits) or asked or of_budget(at, limits, seconds)
+            reason = of_step(state, info, seen, limits) or asked or of_budget(here, limits, seconds)
             reason, seconds, signal = agree(reason, seconds, signal, state.theta, at)
             if reason == "target" and info is not None and info.loss < state.best_loss:
                 state = settled(run, state, float(info.loss))
-            if reason or at % limits.log_every == 0 or at == 1:
+            if reason or at % limits.log_every == 0 or here == 1:
                 row = {"step": at, "seconds": seconds} | measure(
                     state.theta, state.points, key_at(state)
                 )
-                row |= step_values(info)
+                row |= step_values(info) | ({"slab": len(slabs) + 1} if config.time else {})
                 clock.lap("measuring")
                 row |= {"seconds_by_part": dict(clock.parts)}
-                # a target counts at the last step of a budget too
-                shown = None if reason in ASKED else of_row(row, limits)
+                # a target counts at the last step of a budget too; a later slab takes a step
+                shown = None if reason in ASKED or (slabs and not here) else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
                 if shown == "target":
                     state = settled(run, state, row["mean_square_residual"])
@@ -171,17 +140,32 @@ def solve(
                 loud = set(row["overfitted"])
                 watch(row)
             if seen is not None and info is not None:
-                if reason or at == 1 or at % limits.spectra_every == 0:
+                if reason or here == 1 or at % limits.spectra_every == 0:
                     recorder.spectrum(at, seen, info, _cutoff(info, config.rule.name))
+            more = reason in SLAB_ENDS and run.slabs_left > 0
+            if more:  # the next time slab begins where this one ends
+                row = row | measure(state.best_theta, state.points, key_at(state))
+                row |= {"overfitted": overfitted(state.alarm, row)}
+                slabs.append(slab_end(run.problem, row, str(reason), here))
+                say(in_words(slabs, len(slabs) + run.slabs_left))
+                paused = time.perf_counter()
+                run, state = next_slab(run, state)
+                step, measure, placing = _compiled(run, state)
+                paused = time.perf_counter() - paused
+                began, compile_seconds = began + paused, compile_seconds + paused
+                clock.start()
+                info, seen, loud = None, None, set()
             if (reason or at % limits.checkpoint_every == 0) and at > saved:
                 if reason != "non-finite":
                     recorder.flush()
-                    about |= saved_meta(run, state) | {"seconds": seconds}
+                    about |= saved_meta(run, state) | {"seconds": seconds, "slabs": slabs}
                     about |= {"seconds_by_part": clock.parts}
                     checkpoints.save(at, state._asdict(), about)
                     recorder.config(about["config"])
                     saved = at
             clock.lap("recording")
+            if more:
+                continue
             if reason:
                 break
             if placing.due(at) and placing.grows(state):
@@ -200,7 +184,11 @@ def solve(
             state = after(run, state, theta, method_state, float(took.loss))
             clock.lap("steps")
 
-    row |= measure(state.best_theta, state.points, key_at(state))
+    row = row | measure(state.best_theta, state.points, key_at(state))
+    row |= {"overfitted": overfitted(state.alarm, row)}
+    slabs.append(slab_end(run.problem, row, reason, here))
+    solution = measure.solution(state.best_theta)
+    row |= over_slabs(slabs) | errors(solution["u"], solution.get("reference"))
     result = Result(
         problem=run.problem.name,
         rule=config.rule.name,
@@ -215,12 +203,13 @@ def solve(
         heldout_residual=row["heldout_residual"],
         l2_error=row["l2_error"],
         relative_l2_error=row["relative_l2_error"],
-        reason=reason,
-        overfitted=overfitted(state.alarm, row),
+        reason=row["reason"],
+        overfitted=row["overfitted"],
         run_dir=str(run_dir),
         signal=signal if reason == "signal" else None,
+        slabs=slabs if config.time else None,
     )
-    recorder.finish(result.values(), measure.solution(), bare_points(run, state))
+    recorder.finish(result.values(), solution, bare_points(run, state))
     checkpoints.close()
     return result
 

@@ -21,7 +21,8 @@ from distgram.step import initial_state
 class RunState(NamedTuple):
     """All that a resume needs: parameters, the method's state, key, points, step, and the best
     parameters met: their loss, and when. A method may go uphill; the solution is the best. Points
-    may move: best_loss is on the present ones. stage: how often they have grown."""
+    may move: best_loss is on the present ones. stage: how often they have grown. frozen: the
+    parameters of the time slabs that are solved."""
 
     theta: Float[Array, " p"]
     method_state: Any
@@ -33,25 +34,35 @@ class RunState(NamedTuple):
     best_step: Int[Array, ""]
     stage: Int[Array, ""]
     alarm: Alarm
+    frozen: tuple[Float[Array, " p"], ...]
 
 
-def start(run: Assembled) -> RunState:
-    """The state before the first step, laid out on the mesh."""
+def start(run: Assembled, step: int = 0) -> RunState:
+    """The state before the first step of the run, or of a later slab, laid out on the mesh."""
     points = place_points(run, draw_points(run))
-    mesh = run.residual.mesh
-    theta = replicate(mesh, run.model.theta0)
+    mesh, time = run.residual.mesh, run.config.time
+    warm = time is not None and time.warm_start and run.frozen
+    theta = replicate(mesh, run.frozen[-1] if warm else run.model.theta0)
     return RunState(
         theta=theta,
         method_state=replicate(mesh, initial_state(run, theta, points)),
         key=replicate(mesh, jax.random.key_data(jax.random.key(run.config.run.seed))),
         points=points,
-        step=replicate(mesh, np.asarray(0)),
+        step=replicate(mesh, np.asarray(step)),
         best_theta=theta,
         best_loss=replicate(mesh, np.asarray(np.inf)),
-        best_step=replicate(mesh, np.asarray(0)),
+        best_step=replicate(mesh, np.asarray(step)),
         stage=replicate(mesh, np.asarray(run.stage)),
         alarm=replicate(mesh, quiet(len(run.terms))),
+        frozen=tuple(replicate(mesh, run.frozen)),
     )
+
+
+def next_slab(run: Assembled, state: RunState) -> tuple[Assembled, RunState]:
+    """The time slab after one that has ended, beginning with the best that was found of it."""
+    frozen = (*run.frozen, np.asarray(state.best_theta))
+    run = assemble(run.given, run.residual.mesh, frozen=frozen)
+    return run, start(run, int(state.step))
 
 
 def key_at(state: RunState) -> list[int]:
@@ -87,12 +98,13 @@ def settled(run: Assembled, state: RunState, loss: float) -> RunState:
     return state._replace(best_theta=state.theta, best_loss=best_loss, best_step=state.step)
 
 
-def stored(run: Assembled, state: RunState, lengths: list[int]) -> dict[str, Any]:
+def stored(run: Assembled, state: RunState, lengths: list[int], solved: int = 0) -> dict[str, Any]:
     """How a checkpoint is to be read: laid out as `state` is.
 
     Args:
         lengths: the stored number of points of every term. Points that were padded for another
             mesh are read whole on every device; `relaid` then lays them out.
+        solved: the stored number of slabs that are solved.
     """
 
     def leaf(x: Array, n: int | None = None) -> ShapeDtypeStruct:
@@ -105,19 +117,26 @@ def stored(run: Assembled, state: RunState, lengths: list[int]) -> dict[str, Any
         Points(leaf(p.x, n), leaf(p.sqrt_weight, n))  # type: ignore[arg-type]
         for p, n in zip(state.points, lengths, strict=True)
     )
-    rest = jax.tree.map(leaf, state._replace(points=()))
+    rest = state._replace(points=(), frozen=(state.theta,) * solved)
+    rest = jax.tree.map(leaf, rest)
     return rest._replace(points=points)._asdict()
 
 
 def bare_points(run: Assembled, state: RunState) -> dict[str, np.ndarray]:
-    """The points of every term without padding, (n, d), on every process."""
+    """The points of every term without padding, (n, d), on every process; of all time slabs so far,
+    but where points move of the present one."""
     points = whole(run.residual.mesh, state.points)
-    return {t.name: unpad(*p)[0] for t, p in zip(run.terms, points, strict=True)}
+    slabs = [[unpad(*p)[0] for p in points]]
+    if run.placement is None:
+        slabs += [[x for x, _ in draw_points(run, part.problem)] for part in run.parts[:-1]]
+    each = zip(run.terms, zip(*slabs, strict=True), strict=True)
+    return {term.name: np.concatenate(parts) for term, parts in each}
 
 
 def saved_meta(run: Assembled, state: RunState) -> dict[str, Any]:
     """What a checkpoint must say for `restored` to read its arrays."""
-    return {"points": [len(p.x) for p in state.points], "stage": run.stage}
+    lengths = [len(p.x) for p in state.points]
+    return {"points": lengths, "stage": run.stage, "solved": len(run.frozen)}
 
 
 def restored(
@@ -125,8 +144,8 @@ def restored(
 ) -> tuple[Assembled, RunState, int, dict[str, Any]]:
     """The run and the state of the newest whole checkpoint, its step and meta.
 
-    The run is assembled again for as many points as there were; they are laid out for this mesh:
-    the same points, other padding.
+    The run is assembled again for as many points as there were and for its time slab; the points
+    are laid out for this mesh: the same points, other padding.
     """
     first = start(run)
 
@@ -135,10 +154,14 @@ def restored(
         if meta["stage"] != run.stage:
             run = assemble(run.given, run.residual.mesh, meta["stage"])
             first = start(run)
-        return stored(run, first, meta["points"])
+        return stored(run, first, meta["points"], meta["solved"])
 
     saved, arrays, meta = checkpoints.restore(like)
-    return run, relaid(run, first, RunState(**arrays)), saved, meta
+    state = relaid(run, first, RunState(**arrays))
+    if state.frozen:
+        frozen = [np.asarray(theta) for theta in state.frozen]
+        run = assemble(run.given, run.residual.mesh, run.stage, frozen)
+    return run, state, saved, meta
 
 
 def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:

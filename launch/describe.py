@@ -115,6 +115,8 @@ def sizes(run: Assembled, planned: Plan, memory: StepMemory | None) -> Iterator[
     yield "S, collocation points", str(run.size)
     for term in run.terms:
         yield f"  {term.name}", str(run.config.points[term.name].count)
+    if (time := run.config.time) is not None:
+        yield "time slabs", f"{time.count}, each with these points and run.steps of its own"
     yield "devices", str(shape.devices)
     if isinstance(run.method, Rule):
         yield "factorization", f"{planned.name} ({planned.why})"

@@ -119,7 +119,9 @@ def showing(
         events: the run folder whose TensorBoard events are to be written, if they are.
     """
     shown = sys.stderr if as_json or as_rows else sys.stdout
-    with Progress(shown, config.run) as progress:
+    slabs = config.time.count if config.time else 1
+    limits = config.run.model_copy(update={"steps": config.run.steps * slabs})
+    with Progress(shown, limits) as progress:
         watch = progress.watch
         if as_rows:
             watch = functools.partial(print_json, "@row ")

@@ -104,6 +104,7 @@ def allen_cahn(corner: bool = True) -> Problem:
         ),
         reference=_reference,
         inputs=("t", "x"),
+        time=0,
         constraint=HardConstraint(
             lift=_lift if corner else _initial,
             distance=_distance,

@@ -104,6 +104,7 @@ def burgers(viscosity: float = 0.01 / np.pi) -> Problem:
         ),
         reference=partial(_reference, float(viscosity)),
         inputs=("t", "x"),
+        time=0,
         constraint=HardConstraint(
             lift=_initial, distance=_distance, satisfies=("initial", "boundary")
         ),

@@ -59,6 +59,7 @@ def heat(frequency: int = 1) -> Problem:
         ),
         exact=solution,
         inputs=("t", "x"),
+        time=0,
         constraint=HardConstraint(
             lift=initial, distance=_distance, satisfies=("initial", "boundary")
         ),
