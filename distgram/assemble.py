@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from distgram.baselines.adam import Adam
 from distgram.baselines.engd import ENGD
 from distgram.baselines.lbfgs import LBFGS
 from distgram.baselines.ssbroyden import SSBroyden
-from distgram.collocation import draw, draw_held_out, probe
+from distgram.collocation import draw, draw_held_out, measured, probe
 from distgram.config import Config
 from distgram.factorization import Factorization
 from distgram.factorization.dual import Dual
@@ -24,14 +24,14 @@ from distgram.factorization.tsqr import TSQR
 from distgram.line_search import Backtracking, GridSearch, LineSearch
 from distgram.models import MLP, Features, FlatModel, flatten
 from distgram.plan import Plan, Shape, plan
-from distgram.problem import Problem, ProblemError, Term, nearest
-from distgram.regions import RegionError
-from distgram.registry import get, load_file
+from distgram.posing import build_pose, build_problem, data_terms, open_terms, point_count
+from distgram.problem import Problem, ProblemError, Term
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM
 from distgram.rules.anagram import ANaGRAM
+from distgram.unknown import Inverse, Unknown
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,7 @@ class Assembled:
     @property
     def size(self) -> int:
         """S, the number of collocation points of all terms (equations a point not counted)."""
-        return sum(self.config.points[t.name].count for t in self.terms)
-
-
-def build_problem(config: Config) -> Problem:
-    """The problem a config names."""
-    c = config.problem
-    try:
-        return get(c.name, c.parameters) if c.name else load_file(str(c.file), c.parameters)
-    except (ProblemError, RegionError):
-        raise
-    except Exception as error:  # the user's function, or a parameter of the wrong type
-        raise ProblemError(
-            f"problem {c.name or c.file!r} cannot be built: {type(error).__name__}: {error}"
-        ) from error
+        return sum(point_count(self.config, t) for t in self.terms)
 
 
 def build_model(config: Config, problem: Problem) -> FlatModel:
@@ -96,6 +83,12 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
         gain=c.gain,
         activation_scale=c.activation_scale,
     )
+    if config.unknown:
+        unknowns = tuple(
+            Unknown(name, u.initial, u.positive, u.scale or abs(u.initial) or 1.0)
+            for name, u in config.unknown.items()
+        )
+        return flatten(Inverse(network, unknowns, build_pose(config), c.hard_constraint))
     return flatten(network, problem.constraint if c.hard_constraint else None)
 
 
@@ -123,28 +116,6 @@ def _line_search(c) -> LineSearch:
     return GridSearch(**fields) if c.name == "grid" else Backtracking(**fields)
 
 
-def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
-    """The terms that need points, with their weights; `[points]` must name exactly these."""
-    hard = (
-        problem.constraint.satisfies if config.model.hard_constraint and problem.constraint else ()
-    )
-    terms = tuple(t for t in problem.terms if t.name not in hard)
-    names = [t.name for t in terms]
-    for name in config.points:
-        if name in hard:
-            raise ProblemError(
-                f"points.{name}: the hard constraint satisfies this term exactly; leave it out."
-            )
-        if name not in names:
-            raise ProblemError(f"points.{name}: no such term: {nearest(name, names)}")
-    for name in names:
-        if name not in config.points:
-            raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
-    if not terms:
-        raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    return tuple(replace(t, weight=t.weight * config.points[t.name].weight) for t in terms)
-
-
 def assemble(config: Config, mesh: Mesh) -> Assembled:
     """Build everything and check it on abstract values and at a few points, before any solving.
 
@@ -152,9 +123,9 @@ def assemble(config: Config, mesh: Mesh) -> Assembled:
         ProblemError, ModelError, RegionError, RuleError: what is wrong, and what was expected.
     """
     problem = build_problem(config)
-    terms = open_terms(config, problem)
+    terms = (*open_terms(config, problem), *data_terms(config, problem))
     model = build_model(config, problem)
-    rows = sum(config.points[t.name].count * check_term(problem, model, t) for t in terms)
+    rows = sum(point_count(config, t) * check_term(problem, model, t) for t in terms)
     check_exact(problem)
     planned = plan_step(config, Shape(rows, model.p, mesh.size))
     residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
@@ -181,7 +152,7 @@ def build_factorization(config: Config, planned: Plan) -> Factorization:
 def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     """Check shapes and finiteness of one term; its number of equations m_t."""
     where = f"problem {problem.name!r}, term {term.name!r}"
-    x = jnp.asarray(problem.domain.lower, jnp.float64)
+    x = jnp.zeros(term.region.dim)
     try:
         left = jax.eval_shape(lambda x: term.operator(model.field(model.theta0))(x), x)
         right = jax.eval_shape(term.target, x)
@@ -228,7 +199,9 @@ def draw_points(run: Assembled) -> tuple[tuple[np.ndarray, np.ndarray | None], .
     """
     drawn = []
     for i, term in enumerate(run.terms):
-        x, density = draw(term, run.config.points[term.name], [run.config.run.seed, i])
+        x, density = measured(term) or draw(
+            term, run.config.points[term.name], [run.config.run.seed, i]
+        )
         check_target(run.problem, term, x)
         drawn.append((x, density))
     return tuple(drawn)
@@ -245,5 +218,8 @@ def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
 def held_out_points(run: Assembled) -> tuple[Points, ...]:
     """Fresh uniform points of every term, never trained on; a fixed region gives its own again."""
     count, seed = run.config.run.held_out, run.config.run.seed
-    drawn = [(draw_held_out(t, count, [seed, i, 1]), None) for i, t in enumerate(run.terms)]
+    drawn = [
+        measured(t) or (draw_held_out(t, count, [seed, i, 1]), None)
+        for i, t in enumerate(run.terms)
+    ]
     return place_points(run, drawn)

@@ -167,14 +167,25 @@ def read_meta(folder: Path) -> dict[str, Any]:
     raise _none(folder, [int(last.name)])
 
 
-def read_theta(checkpoint: Path) -> np.ndarray:
-    """The parameters θ (p,) of one checkpoint, whatever devices it was written by."""
-    as_numpy = {"best_theta": ocp.RestoreArgs(restore_type=np.ndarray)}
-    args = ocp.args.PyTreeRestore(
-        item={"best_theta": 0}, restore_args=as_numpy, partial_restore=True
-    )
+def of_step(folder: Path, step: int) -> Path:
+    """The checkpoint of one step in a folder of checkpoints.
+
+    Raises:
+        CheckpointError: it is not there or is torn, with the steps that are.
+    """
+    if is_whole(folder / str(step)):
+        return folder / str(step)
+    whole = sorted(int(p.name) for p in _newest_first(folder) if is_whole(p))
+    raise CheckpointError(f"{folder}: no whole checkpoint of step {step}: expected one of {whole}.")
+
+
+def read_theta(checkpoint: Path, name: str = "best_theta") -> np.ndarray:
+    """Parameters (p,) of one checkpoint, whatever devices it was written by: 'best_theta', the
+    solution, or 'theta', those of its step."""
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray)}
+    args = ocp.args.PyTreeRestore(item={name: 0}, restore_args=as_numpy, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        return reader.restore(checkpoint / "state", args=args)["best_theta"]
+        return reader.restore(checkpoint / "state", args=args)[name]
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from distgram.config import PointsConfig
+from distgram.measurements import Measurements
 from distgram.problem import ProblemError, Term
 from distgram.regions import Box, RegionError, Sites
 
@@ -15,6 +16,12 @@ from distgram.regions import Box, RegionError, Sites
 def fixed_count(term: Term) -> int | None:
     """The number of points of a term whose region is a fixed set of sites; None elsewhere."""
     return len(term.region.x) if isinstance(term.region, Sites) else None
+
+
+def measured(term: Term) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The rows of a data term and their variances, which weigh as a density; None elsewhere."""
+    region = term.region
+    return (region.x, region.variance) if isinstance(region, Measurements) else None
 
 
 def draw(

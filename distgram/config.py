@@ -6,7 +6,7 @@ Every key has a default where one makes sense; an unknown key is an error that n
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,13 +28,17 @@ from distgram.config_rules import (
     Table,
 )
 
+PROBLEM_COPY = "problem.py"  # in a run folder
+
 
 class ProblemConfig(Table):
-    """Which equation: a registered name, or a Python file of the user's."""
+    """Which equation: a registered name, or a Python file of the user's; without some of its terms
+    where data stand in for them."""
 
     name: str | None = None
     file: str | None = None
     parameters: dict[str, Any] = {}
+    without: list[str] = []
 
     @model_validator(mode="after")
     def _one(self):
@@ -75,6 +79,28 @@ class PointsConfig(Table):
     focus: FocusConfig | None = None
 
 
+class DataConfig(Table):
+    """A CSV file of measurements that becomes a term, and the factor of its mean square."""
+
+    file: str
+    weight: PositiveFloat = 1.0
+
+
+class UnknownConfig(Table):
+    """A parameter of the problem that is to be found: where to begin, whether it is positive, else
+    the size of a change (by default |initial|, or 1 for 0)."""
+
+    initial: float
+    positive: bool = False
+    scale: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _log(self):
+        if self.positive and (self.initial <= 0 or self.scale is not None):
+            raise ValueError("positive = true: expected initial > 0, and no scale")
+        return self
+
+
 class RunConfig(Table):
     """Budgets, targets and how often things are looked at and saved."""
 
@@ -106,6 +132,8 @@ class Config(Table):
     problem: ProblemConfig
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
+    data: dict[str, DataConfig] = {}
+    unknown: dict[str, UnknownConfig] = {}
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()
@@ -115,7 +143,7 @@ class Config(Table):
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, apply `key.sub=value` overrides (values in TOML syntax), and check it.
 
-    A relative `problem.file` is taken from the config's own folder.
+    A relative `problem.file` or `data.NAME.file` is taken from the config's own folder.
 
     Raises:
         ConfigError: the file cannot be read or parsed, or a key or a value is not valid.
@@ -129,10 +157,31 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
     for text in overrides:
         _override(tree, text)
-    problem = tree.get("problem")
-    if isinstance(problem, dict) and isinstance(problem.get("file"), str):
-        problem["file"] = str((path.parent / problem["file"]).resolve())
+    data = tree.get("data")
+    for table in (tree.get("problem"), *(data.values() if isinstance(data, dict) else ())):
+        if isinstance(table, dict) and isinstance(table.get("file"), str):
+            table["file"] = str((path.parent / table["file"]).resolve())
     return check(tree)
+
+
+def files(config: Config) -> dict[str, str]:
+    """The files a config names, by the names that their copies have in a run folder."""
+    named = {PROBLEM_COPY: config.problem.file}
+    named |= {f"data-{name}.csv": table.file for name, table in config.data.items()}
+    return {copy: file for copy, file in named.items() if file is not None}
+
+
+def relocated(config: Config, paths: Mapping[str, str]) -> Config:
+    """The config with other paths for some of its files, by the names that `files` gives them."""
+    problem = config.problem
+    if problem.file is not None:
+        file = paths.get(PROBLEM_COPY, problem.file)
+        problem = problem.model_copy(update={"file": file})
+    data = {
+        name: table.model_copy(update={"file": paths.get(f"data-{name}.csv", table.file)})
+        for name, table in config.data.items()
+    }
+    return config.model_copy(update={"problem": problem, "data": data})
 
 
 def check(tree: dict[str, Any]) -> Config:
@@ -149,7 +198,11 @@ def check(tree: dict[str, Any]) -> Config:
 
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as nested dictionaries without empty values: what a TOML file can hold."""
-    return config.model_dump(exclude_none=True)
+    tree = config.model_dump(exclude_none=True)
+    for table, key in ((tree, "data"), (tree, "unknown"), (tree["problem"], "without")):
+        if not table[key]:
+            del table[key]
+    return tree
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

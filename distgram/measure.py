@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from distgram.assemble import Assembled, held_out_points
 from distgram.residual import Points
+from distgram.unknown import coefficients
 
 
 class Measure:
@@ -45,7 +46,8 @@ class Measure:
         self._measure = self._measure.lower(*args).compile()
 
     def __call__(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Any]:
-        """One row: mean square residuals, total and by term, held-out beside training, errors."""
+        """One row: mean square residuals, total and by term, held-out beside training, errors, and
+        the coefficients where some are unknown."""
         train, held, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
         train, held = np.asarray(train), np.asarray(held)
         l2 = relative = None
@@ -62,6 +64,7 @@ class Measure:
             "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
             "l2_error": l2,
             "relative_l2_error": relative,
+            **({"unknown": found} if (found := coefficients(self._run.model, theta)) else {}),
         }
 
     def solution(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Array]:

@@ -13,17 +13,21 @@ import numpy as np
 from jaxtyping import Float
 
 from distgram import config as configs
-from distgram.assemble import build_model, build_problem
-from distgram.checkpoint import newest, read_theta
+from distgram.assemble import build_model
+from distgram.checkpoint import newest, of_step, read_theta
 from distgram.config import Config
 from distgram.models import FlatModel
 from distgram.operators import gradient, laplacian, partial, value
+from distgram.posing import build_problem
 from distgram.precision import set_precision
 from distgram.problem import Operator, Problem
 
+# Of a run, beside the numbers of its checkpoints.
+INITIAL, FINAL = "initial", "final"
+
 
 class SolutionError(ValueError):
-    """Points at which a solution cannot be evaluated: the message names their shape."""
+    """A solution that cannot be had or evaluated as asked: the message names what was expected."""
 
 
 @cache
@@ -75,19 +79,41 @@ class Solution:
         return values if x.ndim == 2 else values[0]
 
 
-def load(run_dir: str | Path) -> Solution:
+def load(run_dir: str | Path, step: int | str = FINAL) -> Solution:
     """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
 
+    Args:
+        step: 'final', the best parameters met up to the newest whole checkpoint; 'initial', those
+            the run began with; or a number, those of the checkpoint of that step.
+
     Raises:
-        ConfigError: no config.toml in it. CheckpointError: no whole checkpoint.
+        ConfigError: no config.toml in it. CheckpointError: no whole checkpoint, or none of `step`.
+        SolutionError: another word for a step.
     """
     set_precision()
     run_dir = Path(run_dir).absolute()
-    config = configs.load(run_dir / "config.toml")
-    copy, file = run_dir / "problem.py", config.problem.file
-    if file is not None and copy.is_file():
-        problem = config.problem.model_copy(update={"file": str(copy)})
-        config = config.model_copy(update={"problem": problem})
+    config = read_config(run_dir)
     problem = build_problem(config)
     model = build_model(config, problem)
-    return Solution(config, problem, model, read_theta(newest(run_dir / "checkpoints")))
+    return Solution(config, problem, model, _parameters(run_dir / "checkpoints", model, step))
+
+
+def read_config(run_dir: Path) -> Config:
+    """The config of a run folder, with the copies of files that the folder holds.
+
+    Raises:
+        ConfigError: no config.toml in it.
+    """
+    config = configs.load(run_dir / "config.toml")
+    copies = {name: str(run_dir / name) for name in configs.files(config)}
+    return configs.relocated(config, {n: p for n, p in copies.items() if Path(p).is_file()})
+
+
+def _parameters(checkpoints: Path, model: FlatModel, step: int | str) -> np.ndarray:
+    if step == INITIAL:
+        return np.asarray(model.theta0)
+    if step == FINAL:
+        return read_theta(newest(checkpoints))
+    if not str(step).isdigit():
+        raise SolutionError(f"step {step!r}: expected {INITIAL!r}, {FINAL!r} or a number.")
+    return read_theta(of_step(checkpoints, int(step)), "theta")

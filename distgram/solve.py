@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from distgram.assemble import assemble, draw_points
 from distgram.checkpoint import Checkpoints
 from distgram.config import Config, dump
+from distgram.inference import estimates
 from distgram.measure import Measure
 from distgram.mesh import REPLICATED
 from distgram.precision import set_precision
@@ -48,6 +49,7 @@ class Result:
     relative_l2_error: float | None
     reason: str
     run_dir: str
+    unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
     signal: int | None = None
 
     @property
@@ -56,8 +58,10 @@ class Result:
         return self.reason in SUCCESS
 
     def values(self) -> dict[str, Any]:
-        """What result.json holds: everything but the number of the signal."""
-        return {key: value for key, value in asdict(self).items() if key != "signal"}
+        """What result.json holds: everything but the number of the signal, and `unknown` where
+        coefficients were unknown: an `inference.Estimate` of each."""
+        left_out = ("signal",) if self.unknown else ("signal", "unknown")
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 def solve(
@@ -110,7 +114,8 @@ def solve(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
         f"{_layout(about)}, {run.residual.blocks} row block(s) a device"
     )
-    points = {t.name: x for t, (x, _) in zip(run.terms, draw_points(run), strict=True)}
+    drawn = zip(run.terms, draw_points(run), strict=True)
+    points = {t.name: x[:, : run.problem.dim] for t, (x, _) in drawn}
     measure = Measure(run)
     asks = run_dir / STOP if jax.process_index() == 0 else None
     info: StepInfo | None = None
@@ -162,6 +167,7 @@ def solve(
             state = after(run, state, theta, method_state, float(took.loss))
 
     row |= measure(state.best_theta, state.points)
+    found = estimates(run, state.best_theta, state.points)
     result = Result(
         problem=run.problem.name,
         rule=config.rule.name,
@@ -177,6 +183,7 @@ def solve(
         relative_l2_error=row["relative_l2_error"],
         reason=reason,
         run_dir=str(run_dir),
+        unknown={k: e._asdict() for k, e in found.items()},
         signal=signal if reason == "signal" else None,
     )
     recorder.finish(result.values(), measure.solution(state.best_theta, state.points), points)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from launch import job_commands, options
+from launch import job_commands, options, output_commands
 from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(job_commands.app)
+app.add_typer(output_commands.app)
 
 # The term's operator on the exact solution is wrong beyond rounding, relative to its own size.
 EXACT_TOLERANCE = 1e-8

@@ -18,6 +18,7 @@ from distgram.memory import DOUBLE
 from distgram.mesh import replicate
 from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
 from distgram.plan import Plan
+from distgram.posing import point_count
 from distgram.registry import PROBLEMS, names
 from distgram.rules import Rule
 from distgram.samplers import SAMPLERS
@@ -109,7 +110,7 @@ def sizes(run: Assembled, planned: Plan, memory: StepMemory | None) -> Iterator[
     yield "P, parameters", str(run.model.p)
     yield "S, collocation points", str(run.size)
     for term in run.terms:
-        yield f"  {term.name}", str(run.config.points[term.name].count)
+        yield f"  {term.name}", str(point_count(run.config, term))
     yield "devices", str(shape.devices)
     if isinstance(run.method, Rule):
         yield "factorization", f"{planned.name} ({planned.why})"

@@ -18,6 +18,7 @@ def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str
         f"{result.mean_square_residual:.3g}, held-out {result.heldout_residual:.3g}"
         + ("" if result.l2_error is None else f", L2 error {result.l2_error:.3g}")
     ]
+    said += [_estimate(name, **found) for name, found in result.unknown.items()]
     if result.heldout_residual > PARTED * result.mean_square_residual:
         said.append(
             "warning: the held-out residual is far above that on the collocation points: the "
@@ -45,6 +46,14 @@ def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str
                 )
                 code = 2
     return code, said
+
+
+def _estimate(
+    name: str, value: float, sd: float | None, low: float | None, high: float | None
+) -> str:
+    if sd is None:
+        return f"{name} = {value:.6g}; the noise of the data is not known"
+    return f"{name} = {value:.6g} ± {sd:.2g}, 95 % from {low:.6g} to {high:.6g}"
 
 
 def target_missed(result: Result, config: Config) -> str | None:

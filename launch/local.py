@@ -15,7 +15,9 @@ from jax.sharding import Mesh
 from distgram import checkpoint, recording, solve
 from distgram.assemble import Assembled, assemble, draw_points, held_out_points
 from distgram.baselines import BaselineError
-from distgram.config import Config, ConfigError, dump, load
+from distgram.config import PROBLEM_COPY, Config, ConfigError, dump, files, load
+from distgram.diagnostics.sections import DiagnosisError
+from distgram.export import ExportError
 from distgram.mesh import make_mesh
 from distgram.models import ModelError
 from distgram.operators import OperatorError
@@ -27,17 +29,19 @@ from distgram.recording import RunDirError
 from distgram.regions import RegionError
 from distgram.rules import RuleError
 from distgram.run_folder import ReportError, flat
+from distgram.solution import SolutionError
 from distgram.solve import Result
-from launch.errors import ClusterError
+from distgram.tables import TableError
+from launch.errors import ClusterError, InputError
 
 USER_ERRORS = (
     *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
     *(PlanError, ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
-    *(ClusterError, ReplicaError),
+    *(ClusterError, ReplicaError, InputError, DiagnosisError, SolutionError),
+    *(ExportError, TableError),
 )
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
-PROBLEM_COPY = "problem.py"
 
 # Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
 for _name in ("absl", "asyncio"):
@@ -56,17 +60,26 @@ Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
 
 
+def devices_here(devices: int | None) -> Mesh:
+    """A mesh over the devices of this process, all of them by default; jax set to float64.
+
+    Raises:
+        ConfigError: more devices than there are.
+    """
+    set_precision()
+    try:
+        return make_mesh(devices)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
     """Everything a run needs, built and checked; nothing is written.
 
     Raises:
         what `assemble` and `draw_points` raise; ConfigError: more devices than there are.
     """
-    set_precision()
-    try:
-        mesh = make_mesh(devices)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    mesh = devices_here(devices)
     run = assemble(config, mesh)
     draw_points(run)
     held_out_points(run)
@@ -78,16 +91,17 @@ def start(
 ) -> Result:
     """Solve a config in a new run folder."""
     mesh, _ = prepare(config, devices)
-    make_folder(config, run_dir, config.problem.file, force)
+    make_folder(config, run_dir, files(config), force)
     return _solve(config, mesh, run_dir, False, watch, say)
 
 
-def make_folder(config: Config, run_dir: Path, source: str | None, force: bool) -> None:
-    """Make the folder of a new run, with its config and a copy of the problem file `source`."""
-    text = None if source is None else Path(source).read_bytes()
+def make_folder(config: Config, run_dir: Path, sources: dict[str, str], force: bool) -> None:
+    """Make the folder of a new run, with its config and copies of the files that `config.files`
+    names."""
+    texts = {name: Path(source).read_bytes() for name, source in sources.items()}
     recording.start(run_dir, dump(config), force)
-    if text is not None:
-        (run_dir / PROBLEM_COPY).write_bytes(text)
+    for name, text in texts.items():
+        (run_dir / name).write_bytes(text)
 
 
 def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int]:
@@ -120,11 +134,12 @@ def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int
                 f"checkpoint: put it back, or {remedy}."
             )
     config = load(path, overrides)
-    copy, file = run_dir / PROBLEM_COPY, config.problem.file
-    if file and Path(file).is_file() and copy.is_file():
-        if Path(file).read_bytes() != copy.read_bytes():
+    for name, file in files(config).items():
+        copy = run_dir / name
+        if Path(file).is_file() and copy.is_file() and Path(file).read_bytes() != copy.read_bytes():
+            key = "problem.file" if name == PROBLEM_COPY else f"data.{copy.stem[5:]}.file"
             raise ConfigError(
-                f"problem.file = {file!r} has changed since the run began: put it back (the run "
+                f"{key} = {file!r} has changed since the run began: put it back (the run "
                 f"keeps a copy in {copy}), or start a new run."
             )
     return config, meta["devices"]

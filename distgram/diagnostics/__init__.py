@@ -1,0 +1,1 @@
+"""What the tangent space of a model can represent: its kernels, and figures of them."""
