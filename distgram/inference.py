@@ -58,10 +58,10 @@ class Seen(NamedTuple):
     """What the spectrum says: singular values s, the coefficients' entries v of the right vectors,
     and of the data terms without a σ the sums Σ r² and tr H."""
 
-    s: Float[Array, " k"]
-    v: Float[Array, "k c"]
-    squares: Float[Array, ""]
-    followed: Float[Array, ""]
+    s: Float[Array | np.ndarray, " k"]
+    v: Float[Array | np.ndarray, "k c"]
+    squares: Float[Array | np.ndarray, ""]
+    followed: Float[Array | np.ndarray, ""]
 
 
 def estimates(
@@ -74,7 +74,7 @@ def estimates(
     everywhere = NamedSharding(run.residual.mesh, REPLICATED)
     see = jax.jit(partial(_see, run, where), out_shardings=everywhere)
     seen = Seen(*map(np.asarray, see(theta, points)))
-    variance = np.diag(covariance(seen.s, seen.v, run.model.p))
+    variance = np.diag(covariance(np.asarray(seen.s), np.asarray(seen.v), run.model.p))
     deviations = noise_scale(run.terms, run.problem.dim, seen) * np.sqrt(variance)
     xis = np.asarray(theta)[where]
     return {u.name: _estimate(u, *of) for u, *of in zip(unknowns, xis, deviations, strict=True)}

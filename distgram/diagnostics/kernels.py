@@ -91,7 +91,10 @@ class Tangent:
 
 
 def tangent(
-    residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...], rcond: float
+    residual: Residual,
+    theta: Float[Array | np.ndarray, " p"],
+    points: tuple[Points, ...],
+    rcond: float,
 ) -> Tangent:
     """The tangent space at θ, with α = rcond times the largest singular value."""
     theta = replicate(residual.mesh, theta)
