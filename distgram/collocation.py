@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 
 from distgram.config import PointsConfig
 from distgram.measurements import Measurements
-from distgram.problem import ProblemError, Term
+from distgram.problem import Field, ProblemError, Term
+from distgram.quadrature import quadrature
 from distgram.regions import Box, RegionError, Sites
+from distgram.samplers import QUADRATURES, SAMPLERS, generator
 
 
 def fixed_count(term: Term) -> int | None:
@@ -18,10 +22,42 @@ def fixed_count(term: Term) -> int | None:
     return len(term.region.x) if isinstance(term.region, Sites) else None
 
 
-def measured(term: Term) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The rows of a data term and their variances, which weigh as a density; None elsewhere."""
-    region = term.region
-    return (region.x, region.variance) if isinstance(region, Measurements) else None
+def variance(term: Term) -> np.ndarray | None:
+    """The variances of a data term's rows, which weigh as a density over the uniform one; None
+    elsewhere."""
+    return term.region.variance if isinstance(term.region, Measurements) else None
+
+
+def weighted(term: Term, wanted: PointsConfig) -> Term:
+    """A term whose residual is multiplied as a config asks: its mean square by a factor, itself by
+
+        exp(-rate (x_axis - the lower end of the region)).
+
+    Where an equation amplifies an early error by exp(rate t), so that an equal residual at a later
+    time harms less, such a decay along time makes the loss see what the solution will: it is the
+    integrating factor of u_t = rate u.
+
+    Raises:
+        ProblemError: a decay along no coordinate of the term, or outside a Box.
+    """
+    term = replace(term, weight=term.weight * wanted.weight)
+    if wanted.decay is None:
+        return term
+    axis, rate, region = wanted.decay.axis, wanted.decay.rate, term.region
+    if not isinstance(region, Box):
+        raise ProblemError(
+            f"points.{term.name}.decay: the region is a {type(region).__name__}; expected a Box."
+        )
+    if axis >= region.dim:
+        raise ProblemError(
+            f"points.{term.name}.decay: axis = {axis}: expected 0 <= axis < {region.dim}."
+        )
+
+    def falling(field: Field) -> Field:
+        return lambda x: jnp.exp(-rate * (x[axis] - region.lower[axis])) * field(x)
+
+    operator, target = term.operator, term.target
+    return replace(term, operator=lambda u: falling(operator(u)), target=falling(target))
 
 
 def draw(
@@ -30,12 +66,21 @@ def draw(
     """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
 
     Raises:
-        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box.
+        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box, or
+        of quadrature nodes.
     """
     named, f = _named(f"points.{term.name}"), wanted.focus
+    if wanted.sampler in QUADRATURES:
+        if f is not None:
+            raise ProblemError(
+                f"points.{term.name}.focus: the nodes of sampler = {wanted.sampler!r} have their "
+                f"own places: leave it out, or expected one of {', '.join(SAMPLERS)}."
+            )
+        with named:
+            return quadrature(term.region, wanted.count, wanted.sampler)
     if f is None:
         with named:
-            return term.region.sample(wanted.count, key, wanted.sampler), None
+            return term.region.sample(wanted.count, key, wanted.sampler), variance(term)
     if not isinstance(term.region, Box):
         raise ProblemError(
             f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "
@@ -59,6 +104,20 @@ def probe(term: Term, count: int) -> np.ndarray:
     return term.region.sample(count << 12, 0, "uniform")
 
 
+def draw_uniform(term: Term, count: int, key: Sequence[int], sampler: str) -> np.ndarray:
+    """Exactly `count` uniform points (n, d), none for 0; of a boundary that asks for more, `count`
+    of these."""
+    if count == 0:
+        return np.zeros((0, term.region.dim))
+    for doubled in range(12):
+        try:
+            x = term.region.sample(count << doubled, key, sampler)
+        except RegionError:
+            continue
+        return x if doubled == 0 else generator([*key, 2]).permutation(x)[:count]
+    return term.region.sample(count, key, sampler)
+
+
 def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
     """Uniform points (n, d) that no training sees; a fixed region gives its own again.
 
@@ -68,6 +127,21 @@ def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
     count = fixed_count(term) or count
     with _named(f"run.held_out = {count}, term {term.name!r}"):
         return term.region.sample(count, key, "uniform")
+
+
+def draw_validation(
+    term: Term, wanted: PointsConfig, count: int, key: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `draw`, of `count` points: where the training points are dense, so are these. A random
+    sampler stands in for nodes, which would give the training points again.
+
+    Raises:
+        RegionError: a count that cannot be drawn.
+    """
+    count = fixed_count(term) or count
+    random = {"count": count, "sampler": "latin_hypercube"}
+    with _named(f"rule.validation = {count}"):
+        return draw(term, wanted.model_copy(update=random), key)
 
 
 @contextmanager

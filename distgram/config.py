@@ -27,6 +27,7 @@ from distgram.config_rules import (
     RuleConfig,
     Table,
 )
+from distgram.config_sampling import SamplingConfig, StaticConfig
 
 PROBLEM_COPY = "problem.py"  # in a run folder
 
@@ -47,6 +48,14 @@ class ProblemConfig(Table):
         return self
 
 
+class StretchConfig(Table):
+    """One more input feature, which resolves a thin layer at a known place of a coordinate."""
+
+    axis: NonNegativeInt
+    center: float
+    width: PositiveFloat
+
+
 class ModelConfig(Table):
     """The network, its input features and its output transform."""
 
@@ -58,6 +67,8 @@ class ModelConfig(Table):
     features: str = "none"
     modes: PositiveInt = 1
     feature_scale: PositiveFloat = 1.0
+    even: list[NonNegativeInt] = []
+    stretch: list[StretchConfig] = []
     hard_constraint: bool = False
 
 
@@ -70,6 +81,13 @@ class FocusConfig(Table):
     fraction: Annotated[float, Field(gt=0, lt=1)]
 
 
+class DecayConfig(Table):
+    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end))."""
+
+    axis: NonNegativeInt
+    rate: PositiveFloat
+
+
 class PointsConfig(Table):
     """The collocation points of one term, and a factor of its weight in the loss."""
 
@@ -77,6 +95,7 @@ class PointsConfig(Table):
     sampler: str = "sobol"
     weight: PositiveFloat = 1.0
     focus: FocusConfig | None = None
+    decay: DecayConfig | None = None
 
 
 class DataConfig(Table):
@@ -134,6 +153,7 @@ class Config(Table):
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
     data: dict[str, DataConfig] = {}
     unknown: dict[str, UnknownConfig] = {}
+    sampling: SamplingConfig = StaticConfig()
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
     run: RunConfig = RunConfig()

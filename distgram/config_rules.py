@@ -48,6 +48,7 @@ class AdaptiveRatioConfig(Table):
     excursion: float = 0.1
     patience: int = 4
     depth: float = 1e-8
+    validation: PositiveInt | None = None
 
 
 class ANaGRAMConfig(Table):
@@ -57,6 +58,7 @@ class ANaGRAMConfig(Table):
     cutoff: float | None = None
     relative_cutoff: float | None = None
     line_search: LineSearchConfig = GridSearchConfig()
+    validation: PositiveInt | None = None
 
 
 class AMStramGRAMConfig(Table):
@@ -64,6 +66,15 @@ class AMStramGRAMConfig(Table):
 
     name: Literal["amstramgram"]
     epsilon: float
+    line_search: LineSearchConfig = GridSearchConfig()
+    validation: PositiveInt | None = None
+
+
+class ExtrapolationConfig(Table):
+    """The cutoff rank that predicts best at held-out points, and a line search."""
+
+    name: Literal["extrapolation"]
+    validation: PositiveInt = 1024
     line_search: LineSearchConfig = GridSearchConfig()
 
 
@@ -102,6 +113,7 @@ RuleConfig = Annotated[
     AdaptiveRatioConfig
     | ANaGRAMConfig
     | AMStramGRAMConfig
+    | ExtrapolationConfig
     | ENGDConfig
     | AdamConfig
     | LBFGSConfig

@@ -80,6 +80,13 @@ def estimates(
     return {u.name: _estimate(u, *of) for u, *of in zip(unknowns, xis, deviations, strict=True)}
 
 
+def stated(
+    run: Assembled, theta: Float[Array, " p"], points: tuple[Points, ...]
+) -> dict[str, dict[str, float | None]]:
+    """The estimates as plain values."""
+    return {name: found._asdict() for name, found in estimates(run, theta, points).items()}
+
+
 def _estimate(unknown: Unknown, xi: float, sd: float) -> Estimate:
     value, slope = jax.value_and_grad(unknown.value)(jnp.asarray(xi))
     if not np.isfinite(sd):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,9 @@ from distgram.unknown import coefficients
 class Measure:
     """Residuals by term on the training and on held-out points, and the error of the solution.
 
+    Held-out points are drawn afresh for every row, from its key: what has been seen once of a wrong
+    solution between the points is seen again elsewhere.
+
     Errors are the rms of u - u* over the problem's evaluation set, absolute and relative to the
     rms of u*; None where no solution is known, the relative one also where u* = 0.
     """
@@ -24,7 +28,6 @@ class Measure:
     def __init__(self, run: Assembled):
         self._run = run
         self._names = [t.name for t in run.terms]
-        self._held_out = held_out_points(run)
         self._known = run.problem.known()
         known = self._known
         x = known.x if known is not None else run.problem.domain.sobol(10_000, seed=0)
@@ -42,17 +45,22 @@ class Measure:
 
     def compile(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> None:
         """Compile before the clock starts."""
-        args = (theta, points, self._held_out, jnp.asarray(self._x))
+        held_out = held_out_points(self._run, [self._run.config.run.seed])
+        args = (theta, points, held_out, jnp.asarray(self._x))
         self._measure = self._measure.lower(*args).compile()
 
-    def __call__(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Any]:
+    def __call__(
+        self, theta: Float[Array, " p"], points: tuple[Points, ...], key: Sequence[int]
+    ) -> dict[str, Any]:
         """One row: mean square residuals, total and by term, held-out beside training, errors, and
         the coefficients where some are unknown."""
-        train, held, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
+        held_out = held_out_points(self._run, key)
+        train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
+        self._u = np.asarray(u)
         train, held = np.asarray(train), np.asarray(held)
         l2 = relative = None
         if self._known is not None:
-            error = np.asarray(u) - self._known.u
+            error = self._u - self._known.u
             with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
                 l2 = float(np.sqrt(np.mean(error**2)))
             size = float(np.sqrt(np.mean(self._known.u**2)))
@@ -67,12 +75,11 @@ class Measure:
             **({"unknown": found} if (found := coefficients(self._run.model, theta)) else {}),
         }
 
-    def solution(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> dict[str, Array]:
-        """The solution on the evaluation set, as `solution.npz` holds it."""
-        *_, u = self._measure(theta, points, self._held_out, jnp.asarray(self._x))
+    def solution(self) -> dict[str, np.ndarray]:
+        """The solution of the last row on the evaluation set, as `solution.npz` holds it."""
         problem = self._run.problem
         names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
-        out = {"x": self._x, "u": np.asarray(u), "names": np.asarray(names)}
+        out = {"x": self._x, "u": self._u, "names": np.asarray(names)}
         if self._known is not None:
             out["reference"] = self._known.u
             out |= {f"axis_{i}": axis for i, axis in enumerate(self._known.grid)}

@@ -7,6 +7,7 @@ One device is a mesh of one, not a special case.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import jax
 import numpy as np
@@ -73,12 +74,25 @@ def gather(values: Sequence[float]) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(local))
 
 
-def pad(x: np.ndarray, sqrt_weight: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat the last point with weight zero until the number of rows is a multiple.
+def whole(mesh: Mesh, tree):
+    """Sharded arrays as arrays of this process, whole; every process has to call it."""
+    return jax.tree.map(np.asarray, _gathering(mesh)(tree))
+
+
+@cache
+def _gathering(mesh: Mesh):
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, REPLICATED))
+
+
+def pad(
+    x: np.ndarray, sqrt_weight: np.ndarray, multiple: int, least: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat the last point with weight zero until the number of rows is a multiple, and `least`.
 
     A point of weight zero adds nothing to any sum, so no formula knows of the padding.
     """
-    extra = -len(x) % multiple
+    extra = max(len(x), least) - len(x)
+    extra += -(len(x) + extra) % multiple
     return (
         np.concatenate([x, np.repeat(x[-1:], extra, axis=0)]),
         np.concatenate([sqrt_weight, np.zeros(extra, sqrt_weight.dtype)]),

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from distgram.features import FEATURES, Features, ModelError
 from distgram.problem import Field, HardConstraint, nearest
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -26,60 +27,6 @@ ACTIVATIONS: dict[str, Callable] = {
     "softplus": jax.nn.softplus,
 }
 INITIALIZATIONS = ("fan_in", "orthogonal", "glorot", "normal_0.1")
-FEATURES = ("none", "normalize", "periodic", "fourier")
-
-
-class ModelError(ValueError):
-    """A network that cannot be built as asked: the message names the key and the valid choices."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """Input features  φ(x),  the first layer's input.
-
-    - none: x itself;
-    - normalize: every coordinate mapped to [-1, 1] over the domain;
-    - periodic: as normalize, but a coordinate of period p becomes cos, sin (2πjx/p), j = 1..modes;
-    - fourier: cos, sin (2πBx) with `modes` rows B ~ N(0, scale²), kept fixed; after normalising.
-
-    Source: Dong, Ni, J. Comput. Phys. 435 (2021) 110242 (periodic); Tancik et al. 2020 (fourier).
-    """
-
-    kind: str
-    lower: tuple[float, ...]
-    upper: tuple[float, ...]
-    periods: tuple[float | None, ...]
-    modes: int = 1
-    scale: float = 1.0
-
-    def __call__(self, x: Float[Array, " d"], matrix: Float[Array, "b d"]) -> Float[Array, " q"]:
-        """φ(x); `matrix` is B, of no rows but for 'fourier'."""
-        if self.kind == "none":
-            return x
-        lower, upper = jnp.asarray(self.lower), jnp.asarray(self.upper)
-        z = (2.0 * x - lower - upper) / (upper - lower)
-        if self.kind == "fourier":
-            phase = 2.0 * jnp.pi * (matrix @ z)
-            return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
-        if self.kind == "normalize":
-            return z
-        parts = []
-        for i, period in enumerate(self.periods):
-            if period is None:
-                parts.append(z[i : i + 1])
-            else:
-                phase = 2.0 * jnp.pi * jnp.arange(1, self.modes + 1) / period * x[i]
-                parts += [jnp.cos(phase), jnp.sin(phase)]
-        return jnp.concatenate(parts)
-
-    @property
-    def width(self) -> int:
-        """Number of features."""
-        if self.kind == "fourier":
-            return 2 * self.modes
-        if self.kind == "periodic":
-            return sum(1 if p is None else 2 * self.modes for p in self.periods)
-        return len(self.lower)
 
 
 def _weight(key: PRNGKeyArray, kind: str, n_in: int, n_out: int, gain: float) -> Array:
@@ -127,11 +74,7 @@ class MLP(nnx.Module):
                 raise ModelError(
                     f"model.{name} = {value!r} is not known: {nearest(value, choices)}"
                 )
-        if features.kind == "periodic" and not any(features.periods):
-            raise ModelError(
-                "model.features = 'periodic': the problem states no period for any coordinate; "
-                "use 'none', 'normalize' or 'fourier'."
-            )
+        features.check()
         self.features, self.activation = features, activation
         sizes = [features.width, *hidden, outputs]
         key, feature_key = jax.random.split(key)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distgram.config import Config
-from distgram.measurements import data_term
+from distgram.collocation import weighted
+from distgram.config import Config, PointsConfig
+from distgram.measurements import Measurements, data_term
 from distgram.problem import Problem, ProblemError, Term, nearest
 from distgram.regions import RegionError
 from distgram.registry import builder, file_builder
@@ -37,10 +38,11 @@ def build_pose(config: Config) -> Pose:
     return pose
 
 
-def build_problem(config: Config) -> Problem:
-    """The problem a config names, with unknown coefficients at their initial values: then its
-    solution is not that of the run, and is not known."""
-    problem = build_pose(config)({name: u.initial for name, u in config.unknown.items()})
+def build_problem(config: Config, found: Mapping[str, float] | None = None) -> Problem:
+    """The problem a config names, with unknown coefficients at their initial values or those found:
+    then its solution is not that of the run, and is not known."""
+    values = {name: u.initial for name, u in config.unknown.items()} | dict(found or {})
+    problem = build_pose(config)(values)
     return replace(problem, exact=None, reference=None) if config.unknown else problem
 
 
@@ -72,11 +74,10 @@ def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
             raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
     if not terms:
         raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    terms = tuple(replace(t, weight=t.weight * config.points[t.name].weight) for t in terms)
-    if not config.unknown:
-        return terms
-    pose = build_pose(config)
-    return tuple(posed(t, pose) for t in terms)
+    if config.unknown:
+        pose = build_pose(config)
+        terms = tuple(posed(t, pose) for t in terms)
+    return tuple(weighted(t, config.points[t.name]) for t in terms)
 
 
 def data_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
@@ -91,7 +92,11 @@ def data_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
     )
 
 
-def point_count(config: Config, term: Term) -> int:
-    """The number of points of a term: as asked for, or the rows of its data."""
-    asked = config.points.get(term.name)
-    return asked.count if asked else int(term.region.measure())
+def with_data(config: Config, terms: Sequence[Term]) -> Config:
+    """The config with as many points of the data terms as they have rows."""
+    rows = {
+        t.name: PointsConfig(count=len(t.region.x))
+        for t in terms
+        if isinstance(t.region, Measurements)
+    }
+    return config.model_copy(update={"points": config.points | rows})

@@ -22,17 +22,7 @@ import tomli_w
 from distgram.rules import StepInfo
 from distgram.step import Seen
 
-PACKAGES = (
-    "distgram",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "orbax-checkpoint",
-    "numpy",
-    "scipy",
-    "folx",
-)
+PACKAGES = "distgram jax jaxlib flax optax orbax-checkpoint numpy scipy folx".split()
 
 
 # A file of this name that appears in a run folder asks the run to save and end.
@@ -162,7 +152,7 @@ class Recorder:
             os.fsync(file.fileno())
         if self._spectra:
             names = self._spectra[0]
-            stacked = {name: np.stack([s[name] for s in self._spectra]) for name in names}
+            stacked = {name: _stacked([s[name] for s in self._spectra]) for name in names}
             _write_npz(self._dir / "spectra.npz", stacked)
 
     def finish(
@@ -199,6 +189,16 @@ def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
     partial = path.with_suffix(".tmp.npz")
     np.savez_compressed(partial, **arrays)
     partial.replace(path)
+
+
+def _stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Values or rows as one array, nan after the end of those from before the points grew."""
+    longest = max(row.size for row in rows)
+
+    def filled(row: np.ndarray) -> np.ndarray:
+        return np.pad(row, (0, longest - row.size), constant_values=np.nan)
+
+    return np.stack([filled(row) if row.ndim else row for row in rows])
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

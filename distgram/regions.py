@@ -99,7 +99,7 @@ class Box(Region):
 
     def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
         """Exactly n points, shape (n, d); see Region.sample. On a grid n = k^d."""
-        return self._place(self._unit(n, key, sampler))
+        return self.place(self._unit(n, key, sampler))
 
     def sample_focused(
         self,
@@ -118,8 +118,7 @@ class Box(Region):
 
         Args:
             axis: coordinate along which the points are concentrated.
-            center: where, in units of that coordinate.
-            width: half width at half maximum of q, in units of that coordinate, > 0.
+            center, width: of q, in units of that coordinate; half width at half maximum, > 0.
             fraction: share of the points drawn from q, dimensionless, in [0, 1).
 
         Returns: x of shape (n, d), and p / p_uniform >= 1 - fraction of shape (n,), dimensionless.
@@ -127,7 +126,7 @@ class Box(Region):
         if not 0 <= axis < self.dim:
             raise RegionError(f"focus: axis={axis}: expected 0 <= axis < {self.dim}.")
         unit = self._unit(n, seed, sampler)
-        x, edge = self._place(unit), (self.lower[axis], self.upper[axis])
+        x, edge = self.place(unit), (self.lower[axis], self.upper[axis])
         x[:, axis], ratio = focus(unit[:, axis], edge, center, width, fraction)
         return x, ratio
 
@@ -138,7 +137,8 @@ class Box(Region):
         k = nodes_per_axis("Box", n, self.dim, 1)
         return unit_grid(np.linspace(0.0, 1.0, k + 2)[1:-1], self.dim)
 
-    def _place(self, unit: np.ndarray) -> np.ndarray:
+    def place(self, unit: np.ndarray) -> np.ndarray:
+        """Points of the unit cube mapped onto the box, shape (n, d)."""
         return np.asarray(self.lower) + unit * self.lengths
 
 
@@ -205,12 +205,12 @@ class Faces(Region):
                     f"one: expected at least {len(self.faces)}, more where faces differ in size."
                 )
             parts = [unit_points(int(c), d - 1, rng, sampler) for c in counts]
-        return np.concatenate([self._on(f, p) for f, p in zip(self.faces, parts, strict=True)])
+        return np.concatenate([self.on(f, p) for f, p in zip(self.faces, parts, strict=True)])
 
-    def _on(self, face: tuple[int, int], unit: np.ndarray) -> np.ndarray:
+    def on(self, face: tuple[int, int], unit: np.ndarray) -> np.ndarray:
+        """Points of the unit cube of d - 1 dimensions mapped onto a face, shape (n, d)."""
         axis, side = face
-        x = np.insert(unit, axis, float(side), axis=1)
-        x = np.asarray(self.box.lower) + x * self.box.lengths
+        x = self.box.place(np.insert(unit, axis, float(side), axis=1))
         x[:, axis] = (self.box.lower, self.box.upper)[side][axis]  # on the face to the last bit
         return x
 

@@ -20,8 +20,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from distgram import maps, page
+from distgram.diagnostics import overfitting
 from distgram.figures import Metrics, convergence, overlay, spectrum
-from distgram.run_folder import ReportError, Run
+from distgram.run_folder import ReportError, Run, ended
 
 __all__ = ["ReportError", "cells", "compare", "figures", "report", "summary"]
 
@@ -33,8 +34,6 @@ QUANTITIES = {
     "steps": "steps",
 }
 HEADER = ["problem", "rule", "configuration", "seeds", *QUANTITIES.values(), "ended by"]
-# In mean squares; a factor 10 between the residual on held-out points and on training points.
-PARTED = 100.0
 DPI = 150
 
 
@@ -49,11 +48,14 @@ def _draw(run: Run) -> dict[str, Figure]:
         drawn["spectrum"] = spectrum(spectra)
     if any(key.startswith("points_") for key in field):
         drawn["points"] = maps.collocation(field)
+    if residual := overfitting.residual_maps(run.path):
+        drawn["residual"] = overfitting.picture(residual)
     return drawn
 
 
 def figures(run_dir: Path) -> list[Path]:
-    """Write figures/{solution,convergence,spectrum,points}.png, as far as the run has the data.
+    """Write figures/{solution,convergence,spectrum,points,residual}.png, as far as the run has the
+    data.
 
     Raises:
         ReportError: no run folder, no logged step, or a file that cannot be read.
@@ -77,18 +79,19 @@ def report(run_dir: Path) -> Path:
     # what is cheap to read is read first, so that a broken file is reported before any drawing
     last, result, environment = run.metrics[-1], run.result, run.json("environment.json")
     texts = _alternatives(run)
-    state = result.get("reason") or "not finished: the values are those of the last logged step"
+    state = ended(result) or "not finished: the values are those of the last logged step"
     body = [
         f"<h1>{escape(run.problem)}</h1>",
         f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. Ended by: '
         f"{escape(str(state))}.</p>",
     ]
-    residual, heldout = ({**last, **result}.get(key) for key in list(QUANTITIES)[1:3])
-    if residual and heldout and heldout > PARTED * residual:
+    overfitted = {**last, **result}.get("overfitted")
+    if overfitted:
+        residual, heldout = ({**last, **result}[key] for key in list(QUANTITIES)[1:3])
         body.append(
-            f'<p class="warn">The held-out mean square residual is {heldout / residual:.2g} times '
-            "that on the collocation points: the equation may hold at those points only. "
-            "More or better placed points would help.</p>"
+            f'<p class="warn">Overfitted ({escape(", ".join(overfitted))}): the held-out mean '
+            f"square residual is {heldout / residual:.2g} times that on the collocation points: "
+            "the equation may hold at those only. More or better placed points would help.</p>"
         )
     for path in figures(run.path):
         body.append(f"<h2>{path.stem.capitalize()}</h2>{page.image(path, texts[path.stem])}")
@@ -122,6 +125,8 @@ def _alternatives(run: Run) -> dict[str, str]:
         "index n at steps from the first to the last logged; the cutoff is the dashed horizontal "
         "line, the rank the dotted vertical line, r_cap where the two curves cross.",
         "points": "The collocation points, one colour and marker a term.",
+        "residual": "The base-10 logarithm of the absolute residual on a dense grid, one panel a "
+        "term on a box, with the collocation points over it.",
     }
 
 
@@ -156,9 +161,7 @@ def _row(runs: list[Run], groups: list[list[Run]]) -> dict[str, Any]:
         "configuration": _configuration(first, [group[0] for group in groups]),
         "seeds": len({run.seed for run in runs}),
         "runs": len(runs),
-        "reasons": Counter(
-            str(r.result.get("reason", "?")) if r.result else "unfinished" for r in runs
-        ),
+        "reasons": Counter((ended(r.result) or "?") if r.result else "unfinished" for r in runs),
     }
     for key in QUANTITIES:
         values = [float(r.result[key]) for r in finished if r.result.get(key) is not None]

@@ -35,14 +35,32 @@ TRIALS = 8
 
 
 def make_points(
-    mesh: Mesh, term: Term, x: np.ndarray, density: np.ndarray | None, blocks: int
+    mesh: Mesh,
+    term: Term,
+    x: np.ndarray,
+    density: np.ndarray | None,
+    blocks: int,
+    size: int = 0,
 ) -> Points:
-    """Weight, pad and shard the points of a term.
+    """The points of a term, weighted, padded and sharded: see `weighted_points`."""
+    x, sqrt_weight = weighted_points(mesh.size, term, x, density, blocks, size)
+    return Points(shard(mesh, x), shard(mesh, sqrt_weight))
+
+
+def weighted_points(
+    devices: int,
+    term: Term,
+    x: np.ndarray,
+    density: np.ndarray | None,
+    blocks: int,
+    size: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and pad the points of a term: (x, √w), on the host.
 
     Args:
         x: points (n, d). density: the sampling density over the uniform one (n,), or None: uniform.
         blocks: row blocks a device; the number of points is padded to a multiple of it and of the
-            number of devices.
+            number of devices. size: there is room for as many points, those to come of weight zero.
 
     Raises:
         ProblemError: no points, a wrong dimension, or a coordinate that is not finite.
@@ -55,8 +73,7 @@ def make_points(
         raise ProblemError(f"points.{term.name}: a coordinate is not finite.")
     omega = np.ones(len(x)) if density is None else 1.0 / density
     sqrt_weight = np.sqrt(term.weight * omega / omega.sum())
-    x, sqrt_weight = pad(np.asarray(x, np.float64), sqrt_weight, mesh.size * blocks)
-    return Points(shard(mesh, x), shard(mesh, sqrt_weight))
+    return pad(np.asarray(x, np.float64), sqrt_weight, devices * blocks, size)
 
 
 class Residual:

@@ -114,6 +114,12 @@ class Run:
             ) from error
 
 
+def ended(result: dict[str, Any]) -> str | None:
+    """Why a run ended, and whether it is overfitted; None where it has not ended."""
+    reason = result.get("reason")
+    return f"{reason}, overfitted" if reason and result.get("overfitted") else reason
+
+
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A tree of tables as {"table.key": value}."""
     values: dict[str, Any] = {}

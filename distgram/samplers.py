@@ -11,6 +11,7 @@ from scipy.stats import qmc
 Key = int | Sequence[int] | np.random.SeedSequence
 
 SAMPLERS = ("uniform", "grid", "latin_hypercube", "sobol")
+QUADRATURES = ("gauss_legendre", "clenshaw_curtis")  # nodes with weights: see quadrature.py
 
 
 class RegionError(ValueError):
@@ -45,11 +46,17 @@ def unit_points(n: int, dim: int, rng: np.random.Generator, sampler: str) -> np.
 
 def check_sampler(sampler: str) -> None:
     """Raise a RegionError that names the nearest choice, unless the sampler is a known one."""
+    if sampler in QUADRATURES:
+        raise RegionError(
+            f"sampler = {sampler!r}: its nodes have weights, which are not drawn here: expected "
+            f"one of {', '.join(SAMPLERS)}."
+        )
     if sampler not in SAMPLERS:
-        close = difflib.get_close_matches(str(sampler), SAMPLERS, n=1, cutoff=0.5)
+        choices = (*SAMPLERS, *QUADRATURES)
+        close = difflib.get_close_matches(str(sampler), choices, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise RegionError(
-            f"sampler = {sampler!r} is not known: {hint}The choices are {', '.join(SAMPLERS)}."
+            f"sampler = {sampler!r} is not known: {hint}The choices are {', '.join(choices)}."
         )
 
 

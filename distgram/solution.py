@@ -20,7 +20,8 @@ from distgram.models import FlatModel
 from distgram.operators import gradient, laplacian, partial, value
 from distgram.posing import build_problem
 from distgram.precision import set_precision
-from distgram.problem import Operator, Problem
+from distgram.problem import Operator, Problem, Term
+from distgram.unknown import coefficients
 
 # Of a run, beside the numbers of its checkpoints.
 INITIAL, FINAL = "initial", "final"
@@ -33,6 +34,11 @@ class SolutionError(ValueError):
 @cache
 def _along(axis: int, order: int) -> Operator:
     return lambda u: partial(u, axis, order)
+
+
+@cache
+def _target(term: Term) -> Operator:
+    return lambda u: term.target
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Solution:
         """The sum of the second derivatives along all coordinates."""
         return self.apply(laplacian, x)
 
+    def residual(self, term: Term, x: np.ndarray) -> np.ndarray:
+        """D[u](x) - f(x) of a term of the problem."""
+        values = self.apply(term.operator, x)
+        return values - self.apply(_target(term), x)
+
     def apply(self, operator: Operator, x: np.ndarray) -> np.ndarray:
         """D[u](x) for any operator of `distgram.operators`, or one of your own."""
         x = np.asarray(x, np.float64)
@@ -93,9 +104,9 @@ def load(run_dir: str | Path, step: int | str = FINAL) -> Solution:
     set_precision()
     run_dir = Path(run_dir).absolute()
     config = read_config(run_dir)
-    problem = build_problem(config)
-    model = build_model(config, problem)
-    return Solution(config, problem, model, _parameters(run_dir / "checkpoints", model, step))
+    model = build_model(config, build_problem(config))
+    theta = _parameters(run_dir / "checkpoints", model, step)
+    return Solution(config, build_problem(config, coefficients(model, theta)), model, theta)
 
 
 def read_config(run_dir: Path) -> Config:

@@ -13,19 +13,31 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from distgram.assemble import assemble, draw_points
+from distgram.alarm import overfitted, warning
+from distgram.assemble import Assembled, assemble
 from distgram.checkpoint import Checkpoints
 from distgram.config import Config, dump
-from distgram.inference import estimates
+from distgram.inference import stated
 from distgram.measure import Measure
 from distgram.mesh import REPLICATED
+from distgram.placing import Placing
 from distgram.precision import set_precision
 from distgram.reasons import SUCCESS, agree, of_budget, of_row, of_step, preempted
 from distgram.recording import STOP, Recorder, sole_writer
 from distgram.rules import StepInfo
 from distgram.signals import caught_signals
-from distgram.state import RunState, after, relaid, settled, start, stored
-from distgram.step import Seen, make_step
+from distgram.state import (
+    RunState,
+    after,
+    bare_points,
+    key_at,
+    listening,
+    restored,
+    saved_meta,
+    settled,
+    start,
+)
+from distgram.step import Seen, Step, make_step
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
@@ -33,7 +45,8 @@ ASKED = ("signal", "stop requested")
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference."""
+    """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
+    overfitted: terms whose held-out residual has parted from theirs; unknown: estimates by name."""
 
     problem: str
     rule: str
@@ -48,6 +61,7 @@ class Result:
     l2_error: float | None
     relative_l2_error: float | None
     reason: str
+    overfitted: list[str]
     run_dir: str
     unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
     signal: int | None = None
@@ -58,8 +72,7 @@ class Result:
         return self.reason in SUCCESS
 
     def values(self) -> dict[str, Any]:
-        """What result.json holds: everything but the number of the signal, and `unknown` where
-        coefficients were unknown: an `inference.Estimate` of each."""
+        """What result.json holds: everything but the number of the signal, unknowns if any."""
         left_out = ("signal",) if self.unknown else ("signal", "unknown")
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
@@ -93,17 +106,15 @@ def solve(
     say(set_precision())
     run = assemble(config, mesh)
     limits = config.run
-    state = start(run)
     checkpoints = Checkpoints(run_dir / "checkpoints")
-    about = {"config": dump(config), "devices": mesh.size, "processes": jax.process_count()}
-    about |= {"points": [len(p.x) for p in state.points]}
+    about: dict[str, Any] = {"config": dump(config), "devices": mesh.size}
+    about |= {"processes": jax.process_count()}
     seconds, saved = 0.0, -1
-    if resume:
-        here = about["points"]
-        saved, restored, meta = checkpoints.restore(
-            lambda meta: stored(run, state, meta.get("points", here))
-        )
-        state, seconds = relaid(run, state, RunState(**restored)), meta["seconds"]
+    if not resume:
+        state = start(run)
+    else:
+        run, state, saved, meta = restored(run, checkpoints)
+        seconds = meta["seconds"]
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -114,21 +125,16 @@ def solve(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
         f"{_layout(about)}, {run.residual.blocks} row block(s) a device"
     )
-    drawn = zip(run.terms, draw_points(run), strict=True)
-    points = {t.name: x[:, : run.problem.dim] for t, (x, _) in drawn}
-    measure = Measure(run)
     asks = run_dir / STOP if jax.process_index() == 0 else None
     info: StepInfo | None = None
     seen: Seen | None = None
     row: dict[str, Any] = {}
+    loud: set[str] = set()
 
     with caught_signals() as caught, sole_writer(run_dir):
         recorder = Recorder(run_dir, saved)
         began = time.perf_counter()
-        args = (state.theta, state.method_state, state.points)
-        whole = NamedSharding(mesh, REPLICATED)  # of each result a copy on every device
-        step = jax.jit(make_step(run), out_shardings=whole).lower(*args).compile()
-        measure.compile(state.theta, state.points)
+        step, measure, placing = _compiled(run, state)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
         while True:
@@ -141,15 +147,23 @@ def solve(
             if reason == "target" and info is not None and info.loss < state.best_loss:
                 state = settled(run, state, float(info.loss))
             if reason or at % limits.log_every == 0 or at == 1:
-                row = {"step": at, "seconds": seconds} | measure(state.theta, state.points)
+                row = {"step": at, "seconds": seconds} | measure(
+                    state.theta, state.points, key_at(state)
+                )
                 row |= _step_values(info)
                 # a target counts at the last step of a budget too
                 shown = None if reason in ASKED else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
                 if shown == "target":
                     state = settled(run, state, row["mean_square_residual"])
+                if at > saved and at % limits.log_every == 0:
+                    state = listening(run, state, row)
+                row["overfitted"] = overfitted(state.alarm, row)
                 if at > saved:
                     recorder.metrics(row)
+                if set(row["overfitted"]) - loud:
+                    say(warning(row))
+                loud = set(row["overfitted"])
                 watch(row)
             if seen is not None and info is not None:
                 if reason or at == 1 or at % limits.spectra_every == 0:
@@ -157,17 +171,26 @@ def solve(
             if (reason or at % limits.checkpoint_every == 0) and at > saved:
                 if reason != "non-finite":
                     recorder.flush()
-                    checkpoints.save(at, state._asdict(), about | {"seconds": seconds})
+                    about |= saved_meta(run, state) | {"seconds": seconds}
+                    checkpoints.save(at, state._asdict(), about)
                     recorder.config(about["config"])
                     saved = at
             if reason:
                 break
+            if placing.due(at) and placing.grows(state):
+                paused = time.perf_counter()
+                run, state = placing.grown(state)
+                say(f"step {at}: the points grow to S = {run.size}")
+                step, measure, placing = _compiled(run, state)
+                paused = time.perf_counter() - paused
+                began, compile_seconds = began + paused, compile_seconds + paused
+            elif placing.due(at):
+                state = placing(state)
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
 
-    row |= measure(state.best_theta, state.points)
-    found = estimates(run, state.best_theta, state.points)
+    row |= measure(state.best_theta, state.points, key_at(state))
     result = Result(
         problem=run.problem.name,
         rule=config.rule.name,
@@ -182,13 +205,25 @@ def solve(
         l2_error=row["l2_error"],
         relative_l2_error=row["relative_l2_error"],
         reason=reason,
+        overfitted=overfitted(state.alarm, row),
         run_dir=str(run_dir),
-        unknown={k: e._asdict() for k, e in found.items()},
+        unknown=stated(run, state.best_theta, state.points),
         signal=signal if reason == "signal" else None,
     )
-    recorder.finish(result.values(), measure.solution(state.best_theta, state.points), points)
+    recorder.finish(result.values(), measure.solution(), bare_points(run, state))
     checkpoints.close()
     return result
+
+
+def _compiled(run: Assembled, state: RunState) -> tuple[Step, Measure, Placing]:
+    """The step of a run, what measures it and what moves its points, for the shapes of a state."""
+    whole = NamedSharding(run.residual.mesh, REPLICATED)  # of each result a copy on every device
+    step = jax.jit(make_step(run), out_shardings=whole)
+    step = step.lower(state.theta, state.method_state, state.points).compile()
+    measure, placing = Measure(run), Placing(run)
+    measure.compile(state.theta, state.points)
+    placing.compile(state)
+    return step, measure, placing
 
 
 def _layout(meta: dict[str, Any]) -> str:

@@ -34,6 +34,10 @@ class Spectrum(NamedTuple):
     terms of weight times mean square. s are then singular values of θ -> D[u] in L²(μ), which do
     not grow with S: with equal weights they are those of the unweighted Jacobian over √S.
 
+    held_out are reconstruction errors on rows that did not take part, for each rank k = 0..K,
+
+        ‖r_Z - Φ_Z d_k‖,   d_k = Σ_{i<=k} (cᵢ / sᵢ) vᵢ;    None: nobody looked.
+
     left_out bounds the norm of what the triplets leave of φ̂: zero where all of them are here. No
     singular value is then above √(sᵢ² + left_out²), and `outside` counts what they would explain.
     """
@@ -43,6 +47,7 @@ class Spectrum(NamedTuple):
     c: Float[Array, " k"]
     outside: Float[Array, ""]
     left_out: Float[Array | np.ndarray, ""] = np.asarray(0.0)
+    held_out: Float[Array, " k+1"] | None = None
 
     def rce(self) -> Float[Array, " k+1"]:
         """Reconstruction errors  RCE_n = ‖r - Σ_{i<=n} V̂ᵢV̂ᵢᵀr‖,  n = 0..k.
@@ -63,8 +68,24 @@ class Spectrum(NamedTuple):
 
         Source: ANaGRAM, arXiv 2412.10782 (hard cutoff); Hansen (1998), ch. 4 (filter factors).
         """
+        return (filter * self.lengths()) @ self.vt
+
+    def lengths(self) -> Float[Array, " k"]:
+        """cᵢ / sᵢ, the least-squares step along each right vector; 0 where sᵢ is."""
         safe = jnp.where(self.s > 0, self.s, 1.0)
-        return (filter * jnp.where(self.s > 0, self.c / safe, 0.0)) @ self.vt
+        return jnp.where(self.s > 0, self.c / safe, 0.0)
+
+    def cap(self) -> Int[Array, ""]:
+        """The rank that extrapolates best,
+
+            k_opt = argmin_{1<=k<=K} ‖r_Z - Φ_Z d_k‖,
+
+        the smallest of several; K where there are no held-out rows.
+        """
+        if self.held_out is None:
+            return jnp.asarray(self.s.shape[0])
+        errors = self.held_out[1:]
+        return 1 + jnp.argmin(jnp.where(jnp.isfinite(errors), errors, jnp.inf))
 
     def beyond(self, rank: Int[Array, ""]) -> Float[Array, ""]:
         """Upper bound of the singular value that follows the `rank` largest of φ̂:

@@ -10,15 +10,18 @@ from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
-from distgram.assemble import Assembled, draw_points, place_points
-from distgram.mesh import REPLICATED, pad, replicate, shard, unpad
+from distgram.alarm import Alarm, heard, quiet
+from distgram.assemble import Assembled, assemble, draw_points, place_points
+from distgram.checkpoint import Checkpoints
+from distgram.mesh import REPLICATED, pad, replicate, shard, unpad, whole
 from distgram.residual import Points
 from distgram.step import initial_state
 
 
 class RunState(NamedTuple):
     """All that a resume needs: parameters, the method's state, key, points, step, and the best
-    parameters met: their loss, and when. A method may go uphill; the solution is the best."""
+    parameters met: their loss, and when. A method may go uphill; the solution is the best. Points
+    may move: best_loss is on the present ones. stage: how often they have grown."""
 
     theta: Float[Array, " p"]
     method_state: Any
@@ -28,6 +31,8 @@ class RunState(NamedTuple):
     best_theta: Float[Array, " p"]
     best_loss: Float[Array, ""]
     best_step: Int[Array, ""]
+    stage: Int[Array, ""]
+    alarm: Alarm
 
 
 def start(run: Assembled) -> RunState:
@@ -44,7 +49,14 @@ def start(run: Assembled) -> RunState:
         best_theta=theta,
         best_loss=replicate(mesh, np.asarray(np.inf)),
         best_step=replicate(mesh, np.asarray(0)),
+        stage=replicate(mesh, np.asarray(run.stage)),
+        alarm=replicate(mesh, quiet(len(run.terms))),
     )
+
+
+def key_at(state: RunState) -> list[int]:
+    """The key of the run folded with the step: what is random at one step begins with it."""
+    return [*np.asarray(state.key).tolist(), int(state.step)]
 
 
 def after(
@@ -62,6 +74,11 @@ def after(
         best_loss=replicate(mesh, np.asarray(loss)) if better else state.best_loss,
         best_step=step if better else state.best_step,
     )
+
+
+def listening(run: Assembled, state: RunState, row: dict[str, Any]) -> RunState:
+    """The state once the alarm has heard a row."""
+    return state._replace(alarm=replicate(run.residual.mesh, heard(state.alarm, row)))
 
 
 def settled(run: Assembled, state: RunState, loss: float) -> RunState:
@@ -92,6 +109,39 @@ def stored(run: Assembled, state: RunState, lengths: list[int]) -> dict[str, Any
     return rest._replace(points=points)._asdict()
 
 
+def bare_points(run: Assembled, state: RunState) -> dict[str, np.ndarray]:
+    """The points of every term without padding, (n, d), on every process."""
+    points = whole(run.residual.mesh, state.points)
+    d = run.problem.dim  # what was measured stands beside the coordinates
+    return {t.name: unpad(*p)[0][:, :d] for t, p in zip(run.terms, points, strict=True)}
+
+
+def saved_meta(run: Assembled, state: RunState) -> dict[str, Any]:
+    """What a checkpoint must say for `restored` to read its arrays."""
+    return {"points": [len(p.x) for p in state.points], "stage": run.stage}
+
+
+def restored(
+    run: Assembled, checkpoints: Checkpoints
+) -> tuple[Assembled, RunState, int, dict[str, Any]]:
+    """The run and the state of the newest whole checkpoint, its step and meta.
+
+    The run is assembled again for as many points as there were; they are laid out for this mesh:
+    the same points, other padding.
+    """
+    first = start(run)
+
+    def like(meta: dict[str, Any]) -> dict[str, Any]:
+        nonlocal run, first
+        if meta["stage"] != run.stage:
+            run = assemble(run.given, run.residual.mesh, meta["stage"])
+            first = start(run)
+        return stored(run, first, meta["points"])
+
+    saved, arrays, meta = checkpoints.restore(like)
+    return run, relaid(run, first, RunState(**arrays)), saved, meta
+
+
 def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
     """The state with its points laid out as those of `start`: the same points, other padding."""
     mesh = run.residual.mesh
@@ -101,7 +151,7 @@ def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
         if len(like.x) == len(points.x):
             return points
         bare = unpad(np.asarray(points.x), np.asarray(points.sqrt_weight))
-        x, sqrt_weight = pad(*bare, multiple)
+        x, sqrt_weight = pad(*bare, multiple, len(like.x))
         return Points(shard(mesh, x), shard(mesh, sqrt_weight))
 
     pairs = zip(start.points, state.points, strict=True)

@@ -18,6 +18,7 @@ from distgram.baselines import Baseline
 from distgram.mesh import REPLICATED
 from distgram.residual import Points, Residual
 from distgram.rules import Rule, StepInfo
+from distgram.validation import reconstruction_errors, validation_points
 
 
 class Seen(NamedTuple):
@@ -61,6 +62,7 @@ def make_step(run: Assembled) -> Step:
     method, residual = run.method, run.residual
     if isinstance(method, Rule):
         whole = NamedSharding(residual.mesh, REPLICATED)
+        held_out = validation_points(run, method.validation) if method.validation else None
 
         def replicated(tree):
             return lax.with_sharding_constraint(tree, whole)
@@ -70,6 +72,9 @@ def make_step(run: Assembled) -> Step:
             spectrum, warm = run.factorization(
                 residual, theta, points, lambda at: method.needs(at, theta, rule_state), warm
             )
+            if held_out is not None:
+                errors = reconstruction_errors(residual, theta, held_out, spectrum)
+                spectrum = spectrum._replace(held_out=errors)
             seen = Seen(spectrum.s, spectrum.rce(), spectrum.floor(theta), spectrum.left_out)
             theta, rule_state, info = method.step(
                 spectrum, lambda thetas: residual.losses(thetas, points), theta, rule_state

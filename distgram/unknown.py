@@ -11,7 +11,7 @@ the solver knows: the field u(.; θ) carries its coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -80,10 +80,10 @@ def posed(term: Term, pose: Pose) -> Term:
     def zero(x: Float[Array, " d"]) -> Array:
         return jnp.zeros_like(term.target(x))
 
-    return Term(term.name, operator, zero, term.region, term.weight)
+    return replace(term, operator=operator, target=zero)
 
 
-def coefficients(model: FlatModel, theta: Float[Array, " p"]) -> dict[str, float]:
+def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:
     """The coefficients of θ by name; none where the model has none."""
     field = model.field(jnp.asarray(np.asarray(theta)))
     return {k: float(v) for k, v in field.coefficients.items()} if _inverse(field) else {}

@@ -14,14 +14,15 @@ import numpy as np
 from distgram.assemble import Assembled, draw_points, place_points
 from distgram.collocation import probe
 from distgram.config_rules import FACTORIZATIONS, RULES, SEARCHES
+from distgram.config_sampling import SAMPLINGS
+from distgram.features import FEATURES
 from distgram.memory import DOUBLE
 from distgram.mesh import replicate
-from distgram.models import ACTIVATIONS, FEATURES, INITIALIZATIONS
+from distgram.models import ACTIVATIONS, INITIALIZATIONS
 from distgram.plan import Plan
-from distgram.posing import point_count
 from distgram.registry import PROBLEMS, names
 from distgram.rules import Rule
-from distgram.samplers import SAMPLERS
+from distgram.samplers import QUADRATURES, SAMPLERS
 from distgram.step import initial_state, make_step
 
 SAMPLER_WORDS = {
@@ -29,6 +30,8 @@ SAMPLER_WORDS = {
     "grid": "a tensor grid; the number of points must fit it",
     "latin_hypercube": "one point in each of n slices of every coordinate",
     "sobol": "a scrambled Sobol sequence (default)",
+    "gauss_legendre": "k^d nodes with weights, exact on polynomials of degree 2k - 1",
+    "clenshaw_curtis": "k^d nodes with weights, the ends among them, exact to degree k - 1",
 }
 INITIALIZATION_WORDS = {
     "fan_in": "weights N(0, gain²/n_in) (default)",
@@ -80,7 +83,8 @@ def choices() -> dict[str, list[tuple[str, str]]]:
         "Factorizations: factorization.name": [
             (n, _first_line(m)) for n, m in FACTORIZATIONS.items()
         ],
-        "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in SAMPLERS],
+        "Moving points: sampling.name": [(n, _first_line(m)) for n, m in SAMPLINGS.items()],
+        "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in (*SAMPLERS, *QUADRATURES)],
         "Activations: model.activation": [(n, ACTIVATION_WORDS[n]) for n in ACTIVATIONS],
         "Initializations: model.initialization": [
             (n, INITIALIZATION_WORDS[n]) for n in INITIALIZATIONS
@@ -110,7 +114,7 @@ def sizes(run: Assembled, planned: Plan, memory: StepMemory | None) -> Iterator[
     yield "P, parameters", str(run.model.p)
     yield "S, collocation points", str(run.size)
     for term in run.terms:
-        yield f"  {term.name}", str(point_count(run.config, term))
+        yield f"  {term.name}", str(run.config.points[term.name].count)
     yield "devices", str(shape.devices)
     if isinstance(run.method, Rule):
         yield "factorization", f"{planned.name} ({planned.why})"

@@ -6,23 +6,25 @@ import math
 from pathlib import Path
 
 from distgram.config import Config
-from distgram.report import PARTED, report
+from distgram.report import report
+from distgram.run_folder import ended
 from distgram.solve import Result
 
 
 def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str]]:
     """Write the report of a run; its exit code, and the lines that say how it ended."""
     said = [
-        f"{result.reason}: {result.steps} steps in {result.seconds:.1f} s (and "
+        f"{ended(result.values())}: {result.steps} steps in {result.seconds:.1f} s (and "
         f"{result.compile_seconds:.1f} s of compiling); mean square residual "
         f"{result.mean_square_residual:.3g}, held-out {result.heldout_residual:.3g}"
         + ("" if result.l2_error is None else f", L2 error {result.l2_error:.3g}")
     ]
     said += [_estimate(name, **found) for name, found in result.unknown.items()]
-    if result.heldout_residual > PARTED * result.mean_square_residual:
+    if result.overfitted:
         said.append(
-            "warning: the held-out residual is far above that on the collocation points: the "
-            "equation may hold at those only; more or better placed points would help"
+            f"warning: overfitted in {', '.join(result.overfitted)}: the held-out residual is far "
+            "above that on the collocation points; the equation may hold at those only; more or "
+            "better placed points would help ([points], [sampling])"
         )
     if result.signal is not None:
         code = 128 + result.signal

@@ -18,8 +18,8 @@ from distgram.baselines import BaselineError
 from distgram.config import PROBLEM_COPY, Config, ConfigError, dump, files, load
 from distgram.diagnostics.sections import DiagnosisError
 from distgram.export import ExportError
+from distgram.features import ModelError
 from distgram.mesh import make_mesh
-from distgram.models import ModelError
 from distgram.operators import OperatorError
 from distgram.plan import PlanError
 from distgram.precision import set_precision
@@ -82,7 +82,7 @@ def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
     mesh = devices_here(devices)
     run = assemble(config, mesh)
     draw_points(run)
-    held_out_points(run)
+    held_out_points(run, [config.run.seed])
     return mesh, run
 
 

@@ -15,7 +15,6 @@ from distgram.assemble import Assembled
 from distgram.collocation import probe
 from distgram.factorization.tsqr import spectrum_of_triangle, triangle
 from distgram.mesh import replicate
-from distgram.posing import point_count
 from distgram.residual import Points, make_points
 from distgram.rules import Rule
 from distgram.spectrum import Spectrum
@@ -99,7 +98,7 @@ def _sample(run: Assembled) -> tuple[Points, ...]:
     """Uniform points, as many of each term as is its share."""
     room = SAMPLE_BYTES // (8 * (run.model.p + 1))
     count = min(run.config.memory.chunk, run.size, max(room, 16))
-    shares = [count * point_count(run.config, t) / run.size for t in run.terms]
+    shares = [count * run.config.points[t.name].count / run.size for t in run.terms]
     return tuple(
         make_points(run.residual.mesh, t, probe(t, max(1, round(share))), None, 1)
         for t, share in zip(run.terms, shares, strict=True)

@@ -16,6 +16,8 @@ from launch.errors import ClusterError
 
 GIVEN_S = 40.0  # for hosts to join, before a request counts as one that cannot be met
 SETTINGS = {
+    # Of a cluster started here: Ray's own 15 lets any other work starve them till they seem lost.
+    "RAY_worker_niceness": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # it doubles what workers print
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",

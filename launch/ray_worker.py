@@ -20,7 +20,7 @@ from launch.ray_backend import SAID, open_log
 
 COMPILE_LIMIT_S = 900.0  # from the start of a worker to its first step
 SLOWEST = 20.0  # a step may take this many times the longest so far before it counts as stuck
-REPORT_EVERY_S = 5.0  # ray.train.report waits for the controller, which polls once a second
+REPORT_EVERY_S = 30.0  # a report waits for the controller, which looks once a second
 PROBE_S = 10.0  # a shared file system may show a new file late
 
 
@@ -149,15 +149,15 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
     Every worker writes a file, and reads those of all others.
     """
     nonce = int(gather([random.getrandbits(32)])[0, 0])
-    written = "" if (run_dir / "config.toml").is_file() else "there is no config.toml in it"
+    written = "" if (run_dir / "config.toml").is_file() else "no config.toml in it"
     mine = run_dir / f".probe-{nonce}-{rank}"
     if not written:
         try:
             mine.write_text(str(rank))
         except OSError as error:
             written = error.strerror or str(error)
-    count = len(gather([not written]))
-    wanted = [run_dir / f".probe-{nonce}-{k}" for k in range(count)]
+    writers = gather([not written])[:, 0]
+    wanted = [run_dir / f".probe-{nonce}-{k}" for k, wrote in enumerate(writers) if wrote]
     until = time.monotonic() + PROBE_S
     while not (seen := all(p.is_file() for p in wanted)) and time.monotonic() < until:
         time.sleep(0.2)
@@ -165,8 +165,9 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
     mine.unlink(missing_ok=True)
     if ok.all():
         return None
+    why = f" ({written.lower()})" if written else ""
     return (
-        f"{run_dir}: not one writable folder for all workers: of the ranks 0 to {count - 1}, "
-        f"{[k for k in range(count) if not ok[k]]} cannot write there or see what the others "
-        "wrote: give --out a path on storage that all hosts share."
+        f"{run_dir}: not one writable folder for all workers: of the ranks 0 to {len(ok) - 1}, "
+        f"{[k for k, fine in enumerate(ok) if not fine]} cannot write there or see what the others "
+        f"wrote{why}: mend the storage, or give --out a path on storage that all hosts share."
     )

@@ -137,13 +137,15 @@ class RayRun:
             assert time.monotonic() < until, (self.step(), self.read("err"))
             time.sleep(0.05)
 
-    def wait_for_restart(self, pid: int, seconds: float = 900.0) -> None:
-        """Return once rank 0 is another process than `pid`."""
+    def wait_for_progress(self, pid: int, seconds: float = 900.0) -> float:
+        """Wait till rank 0, another process than `pid`, makes a step that was not there; when."""
         until = time.monotonic() + seconds
         while self.pid(0) == pid:
             assert self.process.poll() is None, (self.process.returncode, self.read("err"))
             assert time.monotonic() < until, self.read("err")
             time.sleep(0.05)
+        self.wait_for_step(self.step() + 1, seconds)
+        return time.monotonic()
 
     def pid(self, rank: int) -> int:
         """The process of a rank, as its log tells last."""

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 JSON_KEYS = [
     *("problem", "rule", "P", "S", "devices", "steps", "seconds", "compile_seconds"),
     *("mean_square_residual", "heldout_residual", "l2_error", "relative_l2_error"),
-    *("reason", "run_dir"),
+    *("reason", "overfitted", "run_dir"),
 ]
 
 HELMHOLTZ = """
@@ -173,7 +173,7 @@ def test_the_run_folder_explains_itself(solved):
         *("result.json", "checkpoints", "figures", "report.html"),
     }
     assert "seed = 3" in (solved.path / "run" / "config.toml").read_text()
-    assert len(list((solved.path / "run" / "figures").iterdir())) == 4
+    assert len(list((solved.path / "run" / "figures").iterdir())) == 5
 
 
 def test_the_default_folder_names_config_and_seed(folder, monkeypatch):

@@ -251,6 +251,7 @@ def test_there_are_configs():
         {"name": "adaptive_ratio", "trials": 6},
         {"name": "anagram", "relative_cutoff": 1e-5, "line_search": {"name": "backtracking"}},
         {"name": "amstramgram", "epsilon": 1e-8, "line_search": {"name": "grid", "count": 5}},
+        {"name": "extrapolation", "validation": 64},
         {"name": "engd"},
         {"name": "adam", "learning_rate": 1e-2},
         {"name": "lbfgs"},

@@ -86,7 +86,7 @@ def test_rows_of_data_are_weighted_by_their_noise(decay):
     x, y, sigma = np.loadtxt(decay.path / "sensors.csv", delimiter=",", skiprows=1).T
     u = jax.vmap(run.model.field(run.model.theta0))(jnp.asarray(x)[:, None])[:, 0]
     by_hand = 0.01 * np.sum((u - y) ** 2 / sigma**2) / np.sum(sigma**-2.0)
-    for block in (points, held_out_points(run)):
+    for block in (points, held_out_points(run, [0])):
         losses = jax.jit(run.residual.term_losses)(run.model.theta0, block)
         assert float(losses[1]) == pytest.approx(float(by_hand), rel=1e-12)
     assert run.size == 64 + COUNT

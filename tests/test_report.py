@@ -252,9 +252,14 @@ def test_report_warns_where_training_and_held_out_residual_part(tmp_path):
     run = make_run(tmp_path / "run")
     (run / "spectra.npz").unlink()
     (run / "solution.npz").unlink()
-    result = json.loads((run / "result.json").read_text()) | {"heldout_residual": 2.5e-27}
+    result = json.loads((run / "result.json").read_text()) | {
+        "heldout_residual": 2.5e-27,
+        "overfitted": ["interior"],
+    }
     (run / "result.json").write_text(json.dumps(result))
-    assert "2.5e+03 times that on the collocation points" in report(run).read_text()
+    text = report(run).read_text()
+    assert "2.5e+03 times that on the collocation points" in text
+    assert "Ended by: target reached, overfitted" in text
 
 
 def test_summary_groups_by_everything_but_the_seed(tmp_path):

@@ -17,6 +17,9 @@ import pytest
 from cli_runs import metrics
 from ray.cluster_utils import Cluster
 
+# The hosts are forked off this process, where other tests may have started jax, and exec at once.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
 ROOT = Path(__file__).parents[1]
 SLICES, HOSTS, CHIPS = ("slice-a", "slice-b"), 2, 4
 POD_TYPE, TOPOLOGY = "v4-16", "2x2x2"  # eight chips of two cores each, four chips a host

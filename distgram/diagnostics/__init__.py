@@ -1,1 +1,2 @@
-"""What the tangent space of a model can represent: its kernels, and figures of them."""
+"""Diagnostics of a run, from its folder: what its solution does where it was not asked, what its
+tangent space can represent."""

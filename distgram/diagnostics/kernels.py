@@ -97,9 +97,9 @@ def tangent(
     rcond: float,
 ) -> Tangent:
     """The tangent space at θ, with α = rcond times the largest singular value."""
-    theta = replicate(residual.mesh, theta)
-    spectrum = jax.jit(partial(whole_spectrum, residual))(theta, points)
-    return Tangent(residual, theta, spectrum, rcond * float(spectrum.s[0]))
+    here = replicate(residual.mesh, theta)
+    spectrum = jax.jit(partial(whole_spectrum, residual))(here, points)
+    return Tangent(residual, here, spectrum, rcond * float(spectrum.s[0]))
 
 
 def ntk(

@@ -18,6 +18,7 @@ from distgram.export import ExportError, needed
 from distgram.posing import build_problem
 from distgram.precision import set_precision
 from distgram.solution import Solution
+from distgram.unknown import coefficients
 
 MODEL, TENSORS, PROBLEM = "model.json", "model.safetensors", "problem.py"
 
@@ -63,8 +64,7 @@ def read(folder: Path) -> Solution:
     if "file" in tree["problem"]:
         tree["problem"]["file"] = str(folder / tree["problem"]["file"])
     config = configs.check(tree)
-    problem = build_problem(config)
-    model = build_model(config, problem)
+    model = build_model(config, build_problem(config))
 
     def stored(path, leaf):
         value = tensors.get(_name(path))
@@ -80,6 +80,7 @@ def read(folder: Path) -> Solution:
         for part in (model.unravel(model.theta0), model.rest)
     )
     theta = np.asarray(ravel_pytree(params)[0])
+    problem = build_problem(config, coefficients(model, theta))
     return Solution(config, problem, replace(model, rest=rest), theta)
 
 

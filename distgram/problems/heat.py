@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.operators import Field, along_curve, value
-from distgram.problem import HardConstraint, Problem, Term
+from distgram.problem import HardConstraint, Problem, ProblemError, Term
 from distgram.regions import Box, Faces, Initial
 from distgram.registry import register
 
@@ -19,14 +19,6 @@ def _operator(u: Field) -> Field:
     return lambda x: -curve(x)[2]
 
 
-def _solution(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return jnp.exp(-DIFFUSIVITY * jnp.pi**2 * x[:1]) * jnp.sin(jnp.pi * x[1:])
-
-
-def _initial(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return jnp.sin(jnp.pi * x[1:])
-
-
 def _zero(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
     return jnp.zeros(1, x.dtype)
 
@@ -36,26 +28,38 @@ def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
 
 
 @register("heat")
-def heat() -> Problem:
+def heat(frequency: int = 1) -> Problem:
     """The heat equation with D = 1/4.
 
-        u_t = D u_xx  on [0, 1]^2,     u(0, x) = sin(pi x),     u = 0 at x = 0 and x = 1
-        u = exp(-D pi^2 t) sin(pi x)
+        u_t = D u_xx  on [0, 1]^2,     u(0, x) = sin(k pi x),     u = 0 at x = 0 and x = 1
+        u = exp(-D k^2 pi^2 t) sin(k pi x)
 
-    Source: ANaGRAM, arXiv 2412.10782.
+    Args:
+        frequency: k, a whole number >= 1: half waves over the rod.
+
+    Source: ANaGRAM, arXiv 2412.10782, k = 1.
     """
-    box = Box((0.0, 0.0), (1.0, 1.0))
+    if isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1:
+        raise ProblemError(f"heat: frequency={frequency!r}: expected an integer >= 1.")
+    box, wave = Box((0.0, 0.0), (1.0, 1.0)), frequency * jnp.pi
+
+    def initial(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+        return jnp.sin(wave * x[1:])
+
+    def solution(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+        return jnp.exp(-DIFFUSIVITY * wave**2 * x[:1]) * jnp.sin(wave * x[1:])
+
     return Problem(
         name="heat",
         domain=box,
         terms=(
             Term("interior", _operator, _zero, box),
-            Term("initial", value, _initial, Initial(box)),
+            Term("initial", value, initial, Initial(box)),
             Term("boundary", value, _zero, Faces(box, ((1, 0), (1, 1)))),
         ),
-        exact=_solution,
+        exact=solution,
         inputs=("t", "x"),
         constraint=HardConstraint(
-            lift=_initial, distance=_distance, satisfies=("initial", "boundary")
+            lift=initial, distance=_distance, satisfies=("initial", "boundary")
         ),
     )

@@ -47,7 +47,12 @@ class RuleError(ValueError):
 
 
 class Rule(abc.ABC):
-    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree."""
+    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree.
+
+    validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
+    """
+
+    validation: int | None = None
 
     @abc.abstractmethod
     def init(self, p: int) -> Any:
@@ -58,6 +63,11 @@ class Rule(abc.ABC):
         spectrum's bound. By default the rule takes all."""
         all_of_them = jnp.asarray(spectrum.s.shape[0])
         return Determined(jnp.asarray(spectrum.left_out == 0), all_of_them, PSEUDOINVERSE)
+
+    def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
+        """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
+        compared with any loss before. By default the state holds none."""
+        return state
 
     @abc.abstractmethod
     def step(

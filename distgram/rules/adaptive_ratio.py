@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from distgram.rules import Rule, RuleError, StepInfo
-from distgram.spectrum import Determined, Spectrum, tikhonov
+from distgram.spectrum import Determined, Spectrum, hard_cutoff, tikhonov
 
 # A direction may be left out once its filter factor is below this; the prediction then leaves it
 # out too.
@@ -35,7 +36,7 @@ class AdaptiveRatioState(NamedTuple):
 class AdaptiveRatio(Rule):
     """The full step with the smallest λ whose model can be trusted; an excursion where none moves.
 
-        d(λ) = Σ sᵢcᵢ/(sᵢ²+λ) vᵢ,   predicted decrease  Σ (sᵢcᵢ)² (sᵢ²+2λ)/(sᵢ²+λ)²,
+        d(λ) = Σ fᵢ cᵢ/sᵢ vᵢ,   fᵢ = sᵢ²/(sᵢ²+λ),   predicted decrease  Σ cᵢ² fᵢ (2 - fᵢ),
         ρ(λ) = (L(θ) - L(θ - d(λ))) / predicted(λ).
 
     `trials` values of λ in [λ/window, λ·window] are tried at once, λ the last one chosen; from the
@@ -62,6 +63,8 @@ class AdaptiveRatio(Rule):
         excursion: exponent of the height of an excursion, in [0, 1].
         patience: steps without halving before one, >= 1.
         depth: loss over L₀ above which none is made, in (0, 1]: descents begin slowly.
+        validation: points a term held out of training to cap the rank by extrapolation, see
+            `Spectrum.cap`; None: no cap.
 
     Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at
     once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ; leaving a basin uphill
@@ -75,6 +78,7 @@ class AdaptiveRatio(Rule):
     excursion: float = 0.1
     patience: int = 4
     depth: float = 1e-8
+    validation: int | None = None
 
     def __post_init__(self):
         for name, low, high in (
@@ -105,6 +109,10 @@ class AdaptiveRatio(Rule):
         enough = spectrum.left_out**2 <= NEGLECTED * least
         return Determined(jnp.asarray(enough), jnp.sum(spectrum.s**2 >= least), TOLERANCE)
 
+    def moved(self, state, loss):
+        # The wait for a halving begins anew; L₀ is a height, to an order of magnitude.
+        return state._replace(reference=loss, waited=np.asarray(0))
+
     def _window(
         self, spectrum: Spectrum, theta: Float[Array, " p"], state: AdaptiveRatioState
     ) -> tuple[Array, Float[Array, " t"]]:
@@ -118,15 +126,16 @@ class AdaptiveRatio(Rule):
 
     def step(self, spectrum, losses_at, theta, state):
         uphill, lams = self._window(spectrum, theta, state)
-        directions = spectrum.direction(tikhonov(spectrum, lams))
+        filters = tikhonov(spectrum, lams)
+        if self.validation is not None:
+            filters *= hard_cutoff(spectrum, spectrum.cap())
+        directions = spectrum.direction(filters)
         losses = losses_at(jnp.concatenate([theta[None], theta - directions]))
         loss, losses = losses[0], losses[1:]
         first = jnp.where(jnp.isinf(state.first), loss, state.first)
 
-        square = spectrum.s**2
-        shifted = square + lams[:, None]
-        model = (spectrum.s * spectrum.c) ** 2 * (shifted + lams[:, None]) / shifted**2
-        rho = (loss - losses) / jnp.sum(model, axis=1)
+        predicted = jnp.sum(spectrum.c**2 * filters * (2.0 - filters), axis=1)
+        rho = (loss - losses) / predicted
         running = lax.cummin(jnp.where(jnp.isfinite(rho), rho, -jnp.inf))
         smallest = jnp.sum(running >= self.ratio) - 1  # -1: none can be trusted
 
@@ -148,7 +157,7 @@ class AdaptiveRatio(Rule):
         )
         info = StepInfo(
             loss=loss,
-            rank=jnp.sum(square > lam),
+            rank=jnp.minimum(jnp.sum(spectrum.s**2 > lam), spectrum.cap()),
             regularization=lam,
             step_size=accepted.astype(theta.dtype),
             accepted=accepted,

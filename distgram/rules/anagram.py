@@ -23,6 +23,8 @@ class ANaGRAM(Rule):
         cutoff: α, on the singular values of the weighted Jacobian, > 0.
         relative_cutoff: α / s₁, in [0, 1).
         line_search: chooses η.
+        validation: points a term held out of training to cap the rank by extrapolation, see
+            `Spectrum.cap`; None: no cap.
 
     Source: Schwencke, Furtlehner, ICLR 2025, arXiv 2412.10782.
     """
@@ -30,6 +32,7 @@ class ANaGRAM(Rule):
     cutoff: float | None = None
     relative_cutoff: float | None = None
     line_search: LineSearch = field(default_factory=GridSearch)
+    validation: int | None = None
 
     def __post_init__(self):
         if (self.cutoff is None) == (self.relative_cutoff is None):
@@ -62,6 +65,7 @@ class ANaGRAM(Rule):
 
     def step(self, spectrum, losses_at, theta, state):
         alpha, rank = self._cut(spectrum)
+        rank = jnp.minimum(rank, spectrum.cap())
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)

@@ -24,19 +24,23 @@ TWO_PROCESSES = 2**16
 EARLY_STEPS = 8
 
 
-def laplace5d(size: int, hidden: list[int]):
+def laplace5d_tree(size: int, hidden: list[int]) -> dict:
     """The source's setting: cutoff √(εP) σ_max, one interior and one boundary term, 8 : 1."""
-    from distgram.assemble import assemble
-    from distgram.config import check
-    from distgram.mesh import make_mesh
-
-    tree = {
+    return {
         "problem": {"name": "laplace5d"},
         "model": {"hidden": hidden},
         "points": {"interior": {"count": size - size // 9}, "boundary": {"count": size // 9}},
         "rule": {"name": "anagram", "relative_cutoff": 3e-7},
     }
-    return assemble(check(tree), make_mesh())
+
+
+def laplace5d(size: int, hidden: list[int]):
+    """`laplace5d_tree` on all devices."""
+    from distgram.assemble import assemble
+    from distgram.config import check
+    from distgram.mesh import make_mesh
+
+    return assemble(check(laplace5d_tree(size, hidden)), make_mesh())
 
 
 def peak_mib() -> float:

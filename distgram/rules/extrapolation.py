@@ -1,0 +1,42 @@
+"""Extrapolation: the truncated pseudoinverse at the rank that held-out rows ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from distgram.line_search import GridSearch, LineSearch
+from distgram.rules import Rule, StepInfo
+from distgram.spectrum import hard_cutoff
+
+
+@dataclass(frozen=True)
+class Extrapolation(Rule):
+    """θ - η d_k of the rank k whose linear prediction at held-out points is the best one.
+
+        d_k = Σ_{i<=k} (cᵢ / sᵢ) vᵢ,    k = argmin_{1<=k<=K} ‖r_Z - Φ_Z d_k‖,
+
+    Φ_Z and r_Z the rows at points Z of the same terms and weights, drawn once and never trained
+    on. A direction is left out where what it fits is not what holds between the points: the rank
+    needs no threshold. K is all of the spectrum, so a factorization that gives less does not do.
+
+    Args:
+        validation: points Z a term.
+        line_search: chooses η.
+
+    Source: the criterion is cross-validation of a truncated SVD (Hansen 1998, ch. 7), on fresh
+    points, which for a differential equation cost nothing to have.
+    """
+
+    validation: int | None = 1024
+    line_search: LineSearch = field(default_factory=GridSearch)
+
+    def init(self, p):
+        return ()
+
+    def step(self, spectrum, losses_at, theta, state):
+        rank = spectrum.cap()
+        direction = spectrum.direction(hard_cutoff(spectrum, rank))
+        loss = losses_at(theta[None])[0]
+        eta, loss = self.line_search(losses_at, theta, direction, loss)
+        info = StepInfo(loss, rank, spectrum.s[rank - 1], eta, eta > 0)
+        return theta - eta * direction, state, info
