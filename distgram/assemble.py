@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from distgram.baselines import Baseline
 from distgram.checks import check_exact, check_points, check_slabs, check_target, check_term
-from distgram.collocation import draw, draw_held_out, weighted
+from distgram.collocation import draw, draw_held_out, variance
 from distgram.config import Config
 from distgram.factorization import Factorization
 from distgram.factorization.dual import Dual
@@ -24,13 +24,13 @@ from distgram.methods import build_method
 from distgram.models import MLP, FlatModel, flatten
 from distgram.placements import at_stage, begun, build_placement, last_stage
 from distgram.plan import Plan, Shape, plan
-from distgram.problem import Problem, ProblemError, Term, nearest
-from distgram.regions import RegionError
-from distgram.registry import get, load_file
+from distgram.posing import build_pose, build_problem, data_terms, open_terms, with_data
+from distgram.problem import Problem, ProblemError, Term
 from distgram.residual import Points, Residual, make_points
 from distgram.rules import Rule
 from distgram.sampling import Placement
 from distgram.slabs import Part, march, slab_edges
+from distgram.unknown import Inverse, Unknown
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Assembled:
     """The objects of one run: the problem, the terms left to the loss, the model, the method.
 
     given: the config as it was given; config: with as many points as there are after `stage`
-    growths. Of several time slabs these objects are of the one being solved, the last of `parts`;
-    `frozen` are the parameters of those before it, and `whole` is the problem over all of them.
+    growths, and with those of the data. Of several time slabs these objects are of the one being
+    solved, the last of `parts`; `frozen` are the parameters of those before it, and `whole` is the
+    problem over all of them.
     """
 
     given: Config
@@ -72,19 +73,6 @@ class Assembled:
         return self.config.time.count - len(self.parts) if self.config.time else 0
 
 
-def build_problem(config: Config) -> Problem:
-    """The problem a config names."""
-    c = config.problem
-    try:
-        return get(c.name, c.parameters) if c.name else load_file(str(c.file), c.parameters)
-    except (ProblemError, RegionError):
-        raise
-    except Exception as error:  # the user's function, or a parameter of the wrong type
-        raise ProblemError(
-            f"problem {c.name or c.file!r} cannot be built: {type(error).__name__}: {error}"
-        ) from error
-
-
 def build_model(config: Config, problem: Problem) -> FlatModel:
     """The network a config describes, initialised from the run's seed."""
     c = config.model
@@ -113,6 +101,12 @@ def build_model(config: Config, problem: Problem) -> FlatModel:
         gain=c.gain,
         activation_scale=c.activation_scale,
     )
+    if config.unknown:
+        unknowns = tuple(
+            Unknown(name, u.initial, u.positive, u.scale or abs(u.initial) or 1.0)
+            for name, u in config.unknown.items()
+        )
+        return flatten(Inverse(network, unknowns, build_pose(config), c.hard_constraint))
     return flatten(network, problem.constraint if c.hard_constraint else None)
 
 
@@ -125,34 +119,15 @@ def build_parts(
         return (Part(whole, build(whole)),)
     if config.run.steps == 0:
         raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
+    for key in ("unknown", "data"):
+        if names := list(getattr(config, key)):
+            raise ProblemError(f"{key}.{names[0]} with [time]: expected no [{key}]; leave one out.")
     whole = whole if config.model.hard_constraint else replace(whole, constraint=None)
     edges = slab_edges(whole, config.time.edges or config.time.count)
     if not frozen:
         wanted = (config.points, config.run.held_out)
         check_slabs(whole, edges, lambda slab: check_points(open_terms(config, slab), *wanted))
     return march(whole, edges, build, frozen)
-
-
-def open_terms(config: Config, problem: Problem) -> tuple[Term, ...]:
-    """The terms that need points, with their weights; `[points]` must name exactly these."""
-    hard = (
-        problem.constraint.satisfies if config.model.hard_constraint and problem.constraint else ()
-    )
-    terms = tuple(t for t in problem.terms if t.name not in hard)
-    names = [t.name for t in terms]
-    for name in config.points:
-        if name in hard:
-            raise ProblemError(
-                f"points.{name}: the hard constraint satisfies this term exactly; leave it out."
-            )
-        if name not in names:
-            raise ProblemError(f"points.{name}: no such term: {nearest(name, names)}")
-    for name in names:
-        if name not in config.points:
-            raise ProblemError(f"points.{name} is missing: term {name!r} has no points.")
-    if not terms:
-        raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    return tuple(weighted(t, config.points[t.name]) for t in terms)
 
 
 def assemble(
@@ -170,11 +145,11 @@ def assemble(
     whole = build_problem(config)
     parts = build_parts(config, whole, frozen)
     problem, model = parts[-1]
-    terms = open_terms(config, problem)
+    terms = (*open_terms(config, problem), *data_terms(config, problem))
     equations = {t.name: check_term(problem, model, t) for t in terms}
     check_exact(problem)
     for at in (last_stage(config, terms), stage):
-        grown = at_stage(config, terms, at)
+        grown = with_data(at_stage(config, terms, at), terms)
         rows = sum(grown.points[name].count * m for name, m in equations.items())
         planned = plan_step(config, Shape(rows, model.p, mesh.size))
     residual = Residual(terms, model, mesh, config.memory.chunk, planned.blocks)
@@ -235,8 +210,8 @@ def place_points(run: Assembled, drawn) -> tuple[Points, ...]:
 
 def held_out_points(run: Assembled, key: Sequence[int]) -> tuple[Points, ...]:
     """Fresh uniform points of every term, never trained on; a fixed region gives its own again."""
-    mesh, blocks = run.residual.mesh, run.residual.blocks
+    mesh, blocks, count = run.residual.mesh, run.residual.blocks, run.config.run.held_out
     return tuple(
-        make_points(mesh, t, draw_held_out(t, run.config.run.held_out, [*key, i, 1]), None, blocks)
+        make_points(mesh, t, draw_held_out(t, count, [*key, i, 1]), variance(t), blocks)
         for i, t in enumerate(run.terms)
     )

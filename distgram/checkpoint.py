@@ -170,22 +170,38 @@ def read_meta(folder: Folder) -> dict[str, Any]:
     raise _none(folder, [int(last.name)])
 
 
+def of_step(folder: Folder, step: int) -> Folder:
+    """The checkpoint of one step in a folder of checkpoints.
+
+    Raises:
+        CheckpointError: it is not there or is torn, with the steps that are.
+    """
+    if is_whole(folder / str(step)):
+        return folder / str(step)
+    whole = sorted(int(p.name) for p in _newest_first(folder) if is_whole(p))
+    raise CheckpointError(f"{folder}: no whole checkpoint of step {step}: expected one of {whole}.")
+
+
 def read_theta(checkpoint: Folder) -> np.ndarray:
     """The parameters θ (p,) of one checkpoint, whatever devices it was written by; of several time
     slabs those of the one being solved."""
     return read_thetas(checkpoint)[-1]
 
 
-def read_thetas(checkpoint: Folder) -> list[np.ndarray]:
-    """The parameters θ (p,) of every time slab so far; of one, where time is not cut."""
+def read_thetas(checkpoint: Folder, name: str = "best_theta") -> list[np.ndarray]:
+    """The parameters θ (p,) of every time slab so far; of one, where time is not cut.
+
+    Args:
+        name: of the last of them: 'best_theta', the solution, or 'theta', those of its step.
+    """
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
-    wanted = {"best_theta": 0, "frozen": [0] * meta["solved"]}
+    wanted = {name: 0, "frozen": [0] * meta["solved"]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         read = reader.restore(checkpoint / "state", args=args)
-    return [*read["frozen"], read["best_theta"]]
+    return [*read["frozen"], read[name]]
 
 
 def is_whole(checkpoint: Folder) -> bool:

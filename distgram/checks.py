@@ -19,7 +19,7 @@ from distgram.slabs import slab
 def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     """Check shapes and finiteness of one term; its number of equations m_t."""
     where = f"problem {problem.name!r}, term {term.name!r}"
-    x = jnp.asarray(problem.domain.lower, jnp.float64)
+    x = jnp.zeros(term.region.dim)
     try:
         left = jax.eval_shape(lambda x: term.operator(model.field(model.theta0))(x), x)
         right = jax.eval_shape(term.target, x)

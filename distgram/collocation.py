@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.config import PointsConfig
+from distgram.measurements import Measurements
 from distgram.problem import Field, ProblemError, Term
 from distgram.quadrature import quadrature
 from distgram.regions import Box, RegionError, Sites
@@ -19,6 +20,12 @@ from distgram.samplers import QUADRATURES, SAMPLERS, generator
 def fixed_count(term: Term) -> int | None:
     """The number of points of a term whose region is a fixed set of sites; None elsewhere."""
     return len(term.region.x) if isinstance(term.region, Sites) else None
+
+
+def variance(term: Term) -> np.ndarray | None:
+    """The variances of a data term's rows, which weigh as a density over the uniform one; None
+    elsewhere."""
+    return term.region.variance if isinstance(term.region, Measurements) else None
 
 
 def weighted(term: Term, wanted: PointsConfig) -> Term:
@@ -73,7 +80,7 @@ def draw(
             return quadrature(term.region, wanted.count, wanted.sampler)
     if f is None:
         with named:
-            return term.region.sample(wanted.count, key, wanted.sampler), None
+            return term.region.sample(wanted.count, key, wanted.sampler), variance(term)
     if not isinstance(term.region, Box):
         raise ProblemError(
             f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "

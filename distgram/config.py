@@ -6,8 +6,7 @@ Every key has a default where one makes sense; an unknown key is an error that n
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -31,14 +29,19 @@ from distgram.config_rules import (
     Table,
 )
 from distgram.config_sampling import SamplingConfig, StaticConfig
+from distgram.config_tables import DataConfig, PointsConfig, TimeConfig, UnknownConfig
+
+PROBLEM_COPY = "problem.py"  # in a run folder
 
 
 class ProblemConfig(Table):
-    """Which equation: a registered name, or a Python file of the user's."""
+    """Which equation: a registered name, or a Python file of the user's; without some of its terms
+    where data stand in for them."""
 
     name: str | None = None
     file: str | None = None
     parameters: dict[str, Any] = {}
+    without: list[str] = []
 
     @model_validator(mode="after")
     def _one(self):
@@ -69,60 +72,6 @@ class ModelConfig(Table):
     even: list[NonNegativeInt] = []
     stretch: list[StretchConfig] = []
     hard_constraint: bool = False
-
-
-class FocusConfig(Table):
-    """A fraction of the points near one value of a coordinate, weighted back to uniform."""
-
-    axis: NonNegativeInt
-    center: float
-    width: PositiveFloat
-    fraction: Annotated[float, Field(gt=0, lt=1)]
-
-
-class DecayConfig(Table):
-    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end))."""
-
-    axis: NonNegativeInt
-    rate: PositiveFloat
-
-
-class PointsConfig(Table):
-    """The collocation points of one term, and a factor of its weight in the loss."""
-
-    count: PositiveInt
-    sampler: str = "sobol"
-    weight: PositiveFloat = 1.0
-    focus: FocusConfig | None = None
-    decay: DecayConfig | None = None
-
-
-class TimeConfig(Table):
-    """Causal slabs: the time interval cut into `slabs` equal ones, or at `edges` (its two ends
-    included), each with its own network, points and run.steps, and solved with the last one's end
-    as its initial condition. With `warm_start` a network starts from the last one's parameters."""
-
-    slabs: PositiveInt | None = None
-    edges: Annotated[list[float], Field(min_length=2)] | None = None
-    warm_start: bool = True
-
-    @model_validator(mode="after")
-    def _one(self):
-        if (self.slabs is None) == (self.edges is None):
-            raise ValueError("expected exactly one of 'slabs' and 'edges'")
-        return self
-
-    @field_validator("edges")
-    @classmethod
-    def _ascending(cls, edges: list[float] | None) -> list[float] | None:
-        if edges and any(b <= a for a, b in pairwise(edges)):
-            raise ValueError("expected each edge larger than the one before")
-        return edges
-
-    @property
-    def count(self) -> int:
-        """The number of slabs."""
-        return self.slabs or len(self.edges or ()) - 1
 
 
 class RunConfig(Table):
@@ -157,6 +106,8 @@ class Config(Table):
     problem: ProblemConfig
     model: ModelConfig = ModelConfig()
     points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
+    data: dict[str, DataConfig] = {}
+    unknown: dict[str, UnknownConfig] = {}
     sampling: SamplingConfig = StaticConfig()
     rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
     factorization: FactorizationConfig = AutoConfig()
@@ -168,7 +119,8 @@ class Config(Table):
 def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, apply `key.sub=value` overrides (values in TOML syntax), and check it.
 
-    A relative `problem.file` is taken from the config's own folder, gs:// is left as it is.
+    A relative `problem.file` or `data.NAME.file` is taken from the config's own folder, gs:// is
+    left as it is.
 
     Raises:
         ConfigError: the file cannot be read or parsed, or a key or a value is not valid.
@@ -182,11 +134,32 @@ def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config
         raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
     for text in overrides:
         _override(tree, text)
-    problem = tree.get("problem")
-    if isinstance(problem, dict) and isinstance(problem.get("file"), str):
-        if not problem["file"].startswith("gs://"):
-            problem["file"] = str((path.parent / problem["file"]).resolve())
+    data = tree.get("data")
+    for table in (tree.get("problem"), *(data.values() if isinstance(data, dict) else ())):
+        if isinstance(table, dict) and isinstance(table.get("file"), str):
+            if not table["file"].startswith("gs://"):
+                table["file"] = str((path.parent / table["file"]).resolve())
     return check(tree)
+
+
+def files(config: Config) -> dict[str, str]:
+    """The files a config names, by the names that their copies have in a run folder."""
+    named = {PROBLEM_COPY: config.problem.file}
+    named |= {f"data-{name}.csv": table.file for name, table in config.data.items()}
+    return {copy: file for copy, file in named.items() if file is not None}
+
+
+def relocated(config: Config, paths: Mapping[str, str]) -> Config:
+    """The config with other paths for some of its files, by the names that `files` gives them."""
+    problem = config.problem
+    if problem.file is not None:
+        file = paths.get(PROBLEM_COPY, problem.file)
+        problem = problem.model_copy(update={"file": file})
+    data = {
+        name: table.model_copy(update={"file": paths.get(f"data-{name}.csv", table.file)})
+        for name, table in config.data.items()
+    }
+    return config.model_copy(update={"problem": problem, "data": data})
 
 
 def check(tree: dict[str, Any]) -> Config:
@@ -203,7 +176,11 @@ def check(tree: dict[str, Any]) -> Config:
 
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as nested dictionaries without empty values: what a TOML file can hold."""
-    return config.model_dump(exclude_none=True)
+    tree = config.model_dump(exclude_none=True)
+    for table, key in ((tree, "data"), (tree, "unknown"), (tree["problem"], "without")):
+        if not table[key]:
+            del table[key]
+    return tree
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

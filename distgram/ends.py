@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from distgram.problem import Problem
@@ -21,7 +21,7 @@ class Result:
     Of a run in time slabs they are those of all slabs so far: the residuals means over time.
     `slabs` then tells how each of them ended. seconds_by_part: what the seconds of solving were
     spent on. overfitted: the terms whose held-out residual has
-    parted from that on the points.
+    parted from that on the points; unknown: estimates of coefficients by name.
     """
 
     problem: str
@@ -40,6 +40,7 @@ class Result:
     reason: str
     overfitted: list[str]
     run_dir: str
+    unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
     signal: int | None = None
     slabs: list[dict[str, Any]] | None = None
 
@@ -49,8 +50,8 @@ class Result:
         return self.reason in SUCCESS
 
     def values(self) -> dict[str, Any]:
-        """What result.json holds: everything but the number of the signal."""
-        left_out = ("signal",) if self.slabs else ("signal", "slabs")
+        """What result.json holds: all but the number of the signal; slabs and unknowns if any."""
+        left_out = ["signal", *(key for key in ("slabs", "unknown") if not getattr(self, key))]
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 

@@ -15,6 +15,7 @@ from distgram.problem import Problem, Reference
 from distgram.residual import Points
 from distgram.slabs import by_slab, until
 from distgram.slices import slices
+from distgram.unknown import coefficients
 
 
 class Measure:
@@ -52,7 +53,8 @@ class Measure:
     def __call__(
         self, theta: Float[Array, " p"], points: tuple[Points, ...], key: Sequence[int]
     ) -> dict[str, Any]:
-        """One row: mean square residuals, total and by term, held-out beside training, errors."""
+        """One row: mean square residuals, total and by term, held-out beside training, errors, and
+        the coefficients where some are unknown."""
         held_out = held_out_points(self._run, key)
         train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
         self._u = np.asarray(u)
@@ -62,7 +64,9 @@ class Measure:
             "terms": dict(zip(self._names, train.tolist(), strict=True)),
             "heldout_residual": float(held.sum()),
             "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
-        } | errors(self._u, None if self._known is None else self._known.u)
+            **errors(self._u, None if self._known is None else self._known.u),
+            **({"unknown": found} if (found := coefficients(self._run.model, theta)) else {}),
+        }
 
     def solution(self, theta: Float[Array, " p"]) -> dict[str, np.ndarray]:
         """The solution of the last row on the evaluation set and on planes, as `solution.npz` holds

@@ -145,6 +145,16 @@ class Problem:
         """d, the number of coordinates."""
         return self.domain.dim
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the coordinates, x1 ... xd where the problem states none."""
+        return self.inputs or tuple(f"x{i + 1}" for i in range(self.dim))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the components of the solution: u, or u1 ... um."""
+        return ("u",) if self.outputs == 1 else tuple(f"u{i + 1}" for i in range(self.outputs))
+
     def known(self, per_axis: int = 101) -> Reference | None:
         """The evaluation set: the reference table, or the exact solution sampled on the domain.
 

@@ -8,12 +8,15 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from distgram import problems, storage
 from distgram.problem import Problem, ProblemError, nearest
 from distgram.storage import Folder
+
+Build = Callable[[Mapping[str, Any]], Problem]  # parameters -> the problem
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {}
 USER_MODULE = "distgram_problem_file"  # no name that a file of the user's could hide
@@ -42,13 +45,31 @@ def get(name: str, parameters: Mapping[str, Any] | None = None) -> Problem:
     Raises:
         ProblemError: unknown name or parameter, with the nearest valid choice.
     """
+    return builder(name)(parameters or {})
+
+
+def builder(name: str) -> Build:
+    """From parameters to the registered problem `name`.
+
+    Raises:
+        ProblemError: unknown name, with the nearest valid choice.
+    """
     if name not in names():
         raise ProblemError(f"problem.name = {name!r} is not known: {nearest(name, names())}")
-    return _build(PROBLEMS[name], f"problem {name!r}", parameters or {})
+    return partial(_build, PROBLEMS[name], f"problem {name!r}")
 
 
 def load_file(path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None) -> Problem:
     """Build what a Python file defines as `problem`: a Problem, or a function that gives one.
+
+    Raises:
+        ProblemError: as `file_builder`; parameters that the function does not take.
+    """
+    return file_builder(path)(parameters or {})
+
+
+def file_builder(path: str | os.PathLike[str]) -> Build:
+    """From parameters to the problem of a Python file, which is run once.
 
     Raises:
         ProblemError: the file is missing, does not import, or defines no such name.
@@ -70,21 +91,16 @@ def load_file(path: str | os.PathLike[str], parameters: Mapping[str, Any] | None
             f"{type(error).__name__}: {error} (line {where})."
         ) from error
     made = getattr(module, "problem", None)
+    what = f"problem file {str(path)!r}"
     if isinstance(made, Problem):
-        return made
+        return partial(_build, lambda: made, f"{what}, which defines a Problem and no function")
     if not callable(made):
         defined = sorted(k for k in vars(module) if not k.startswith("_"))
         raise ProblemError(
             f"problem.file = {str(path)!r}: expected it to define `problem`, a Problem or a "
             f"function that returns one; it defines {defined}."
         )
-    problem = _build(made, f"problem file {str(path)!r}", parameters or {})
-    if not isinstance(problem, Problem):
-        raise ProblemError(
-            f"problem.file = {str(path)!r}: problem() returned {type(problem).__name__}, "
-            "expected a Problem."
-        )
-    return problem
+    return partial(_build, made, what)
 
 
 def _line_in(error: BaseException, path: Folder) -> int | None:
@@ -96,7 +112,7 @@ def _line_in(error: BaseException, path: Folder) -> int | None:
     return line
 
 
-def _build(build: Callable[..., Any], what: str, parameters: Mapping[str, Any]) -> Any:
+def _build(build: Callable[..., Any], what: str, parameters: Mapping[str, Any]) -> Problem:
     known = list(inspect.signature(build).parameters)
     for key in parameters:
         if key not in known:
@@ -104,4 +120,9 @@ def _build(build: Callable[..., Any], what: str, parameters: Mapping[str, Any]) 
                 f"{what}: unknown parameter {key!r}: "
                 + (nearest(key, known) if known else "it takes none.")
             )
-    return build(**parameters)
+    problem = build(**parameters)
+    if not isinstance(problem, Problem):
+        raise ProblemError(
+            f"{what}: problem() returned {type(problem).__name__}, expected a Problem."
+        )
+    return problem

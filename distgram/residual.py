@@ -35,12 +35,7 @@ TRIALS = 8
 
 
 def make_points(
-    mesh: Mesh,
-    term: Term,
-    x: np.ndarray,
-    density: np.ndarray | None,
-    blocks: int,
-    size: int = 0,
+    mesh: Mesh, term: Term, x: np.ndarray, density: np.ndarray | None, blocks: int, size: int = 0
 ) -> Points:
     """The points of a term, weighted, padded and sharded: see `weighted_points`."""
     x, sqrt_weight = weighted_points(mesh.size, term, x, density, blocks, size)
@@ -48,12 +43,7 @@ def make_points(
 
 
 def weighted_points(
-    devices: int,
-    term: Term,
-    x: np.ndarray,
-    density: np.ndarray | None,
-    blocks: int,
-    size: int = 0,
+    devices: int, term: Term, x: np.ndarray, density: np.ndarray | None, blocks: int, size: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weight and pad the points of a term: (x, √w), on the host.
 

@@ -15,18 +15,24 @@ from jaxtyping import Float
 
 from distgram import config as configs
 from distgram import storage
-from distgram.assemble import build_parts, build_problem
-from distgram.checkpoint import newest, read_thetas
+from distgram.assemble import build_parts
+from distgram.checkpoint import newest, of_step, read_thetas
 from distgram.config import Config
 from distgram.models import FlatModel
 from distgram.operators import gradient, laplacian, partial, value
+from distgram.posing import build_problem
 from distgram.precision import set_precision
 from distgram.problem import Operator, Problem, Term
 from distgram.slabs import Part, by_slab, until
+from distgram.storage import Folder
+from distgram.unknown import coefficients
+
+# Of a run, beside the numbers of its checkpoints.
+INITIAL, FINAL = "initial", "final"
 
 
 class SolutionError(ValueError):
-    """Points at which a solution cannot be evaluated: the message names their shape or time."""
+    """A solution that cannot be had or evaluated as asked: the message names what was expected."""
 
 
 @cache
@@ -118,21 +124,49 @@ class Solution:
             )
 
 
-def load(run_dir: str | os.PathLike[str]) -> Solution:
+def load(run_dir: str | os.PathLike[str], step: int | str = FINAL) -> Solution:
     """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
 
+    Args:
+        step: 'final', the best parameters met up to the newest whole checkpoint; 'initial', those
+            the run began with; or a number, those of the checkpoint of that step.
+
     Raises:
-        ConfigError: no config.toml in it. CheckpointError: no whole checkpoint.
+        ConfigError: no config.toml in it. CheckpointError: no whole checkpoint, or none of `step`.
+        SolutionError: another word for a step.
     """
     set_precision()
     run_dir = storage.absolute(storage.folder(run_dir))
-    config = configs.load(run_dir / "config.toml")
-    copy, file = run_dir / "problem.py", config.problem.file
-    if file is not None and copy.is_file():
-        problem = config.problem.model_copy(update={"file": str(copy)})
-        config = config.model_copy(update={"problem": problem})
-    problem = build_problem(config)
-    thetas = tuple(read_thetas(newest(run_dir / "checkpoints")))
-    parts = build_parts(config, problem, thetas[:-1])
-    problem = problem if config.time is None else until(problem, parts[-1].problem)
+    config = read_config(run_dir)
+    whole = build_problem(config)
+    thetas = _parameters(run_dir / "checkpoints", step)
+    parts = build_parts(config, whole, thetas[:-1])
+    if not thetas:
+        thetas = (np.asarray(parts[0].model.theta0),)
+    if config.time is None:
+        problem = build_problem(config, coefficients(parts[0].model, thetas[0]))
+    else:
+        problem = until(whole, parts[-1].problem)
     return Solution(config, problem, parts, thetas)
+
+
+def read_config(run_dir: Folder) -> Config:
+    """The config of a run folder, with the copies of files that the folder holds.
+
+    Raises:
+        ConfigError: no config.toml in it.
+    """
+    config = configs.load(run_dir / "config.toml")
+    copies = {name: run_dir / name for name in configs.files(config)}
+    return configs.relocated(config, {n: str(p) for n, p in copies.items() if p.is_file()})
+
+
+def _parameters(checkpoints: Folder, step: int | str) -> tuple[np.ndarray, ...]:
+    """The parameters of every time slab up to a step; none before the first."""
+    if step == INITIAL:
+        return ()
+    if step == FINAL:
+        return tuple(read_thetas(newest(checkpoints)))
+    if not str(step).isdigit():
+        raise SolutionError(f"step {step!r}: expected {INITIAL!r}, {FINAL!r} or a number.")
+    return tuple(read_thetas(of_step(checkpoints, int(step)), "theta"))

@@ -18,6 +18,7 @@ from distgram.checkpoint import Checkpoints
 from distgram.clock import Clock
 from distgram.config import Config, dump
 from distgram.ends import SLAB_ENDS, Result, in_words, over_slabs, slab_end
+from distgram.inference import stated
 from distgram.measure import Measure, errors
 from distgram.mesh import REPLICATED
 from distgram.placing import Placing
@@ -206,6 +207,7 @@ def solve(
         reason=row["reason"],
         overfitted=row["overfitted"],
         run_dir=str(run_dir),
+        unknown=stated(run, state.best_theta, state.points),
         signal=signal if reason == "signal" else None,
         slabs=slabs if config.time else None,
     )

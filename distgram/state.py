@@ -126,7 +126,8 @@ def bare_points(run: Assembled, state: RunState) -> dict[str, np.ndarray]:
     """The points of every term without padding, (n, d), on every process; of all time slabs so far,
     but where points move of the present one."""
     points = whole(run.residual.mesh, state.points)
-    slabs = [[unpad(*p)[0] for p in points]]
+    d = run.problem.dim  # what was measured stands beside the coordinates
+    slabs = [[unpad(*p)[0][:, :d] for p in points]]
     if run.placement is None:
         slabs += [[x for x, _ in draw_points(run, part.problem)] for part in run.parts[:-1]]
     each = zip(run.terms, zip(*slabs, strict=True), strict=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 from rich.table import Table
 
-from launch import job_commands, options, page_commands
+from launch import job_commands, options, output_commands, page_commands
 from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(page_commands.app)
 app.add_typer(job_commands.app)
+app.add_typer(output_commands.app)
 
 # The term's operator on the exact solution is wrong beyond rounding, relative to its own size.
 EXACT_TOLERANCE = 1e-8

@@ -19,6 +19,7 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
         f"{result.mean_square_residual:.3g}, held-out {result.heldout_residual:.3g}"
         + ("" if result.l2_error is None else f", L2 error {result.l2_error:.3g}")
     ]
+    said += [_estimate(name, **found) for name, found in result.unknown.items()]
     if result.overfitted:
         said.append(
             f"warning: overfitted in {', '.join(result.overfitted)}: the held-out residual is far "
@@ -49,6 +50,14 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
         )
         code = 2 if result.signal is None else code
     return code, said
+
+
+def _estimate(
+    name: str, value: float, sd: float | None, low: float | None, high: float | None
+) -> str:
+    if sd is None:
+        return f"{name} = {value:.6g}; the noise of the data is not known"
+    return f"{name} = {value:.6g} ± {sd:.2g}, 95 % from {low:.6g} to {high:.6g}"
 
 
 def target_missed(result: Result, config: Config) -> str | None:

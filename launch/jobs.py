@@ -74,8 +74,8 @@ class Job(BaseModel, frozen=True):
 
     @contextmanager
     def environment(self, config: Config | None = None) -> Iterator[dict[str, Any]]:
-        """Ray's runtime environment of a job: the config and the problem's file where they are
-        given, distgram where that is asked for, and nothing else of this machine."""
+        """Ray's runtime environment of a job: the config, the problem's file and those of data
+        where they are given, distgram where that is asked for, and nothing else of this machine."""
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             if config is not None:
@@ -86,6 +86,9 @@ class Job(BaseModel, frozen=True):
                     (folder / "problem").mkdir()
                     shutil.copyfile(config.problem.file, folder / name)
                     tree["problem"]["file"] = name
+                for name, table in config.data.items():
+                    shutil.copyfile(table.file, folder / f"data-{name}.csv")
+                    tree["data"][name]["file"] = f"data-{name}.csv"
                 (folder / f"{self.config}.toml").write_text(tomli_w.dumps(tree), encoding="utf-8")
             for name in PACKAGES if self.package else ():
                 source = Path(distgram.__file__).parents[1] / name

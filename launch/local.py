@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,9 @@ from jax.sharding import Mesh
 from distgram import checkpoint, recording, solve, storage
 from distgram.assemble import Assembled, assemble, draw_points, held_out_points
 from distgram.baselines import BaselineError
-from distgram.config import Config, ConfigError, dump, load
+from distgram.config import PROBLEM_COPY, Config, ConfigError, dump, files, load
+from distgram.diagnostics.sections import DiagnosisError
+from distgram.export import ExportError
 from distgram.features import ModelError
 from distgram.mesh import make_mesh
 from distgram.operators import OperatorError
@@ -26,18 +29,20 @@ from distgram.recording import RunDirError
 from distgram.regions import RegionError
 from distgram.rules import RuleError
 from distgram.run_folder import ReportError, flat
+from distgram.solution import SolutionError
 from distgram.solve import Result
 from distgram.storage import Folder, StorageError
-from launch.errors import ClusterError
+from distgram.tables import TableError
+from launch.errors import ClusterError, InputError
 
 USER_ERRORS = (
     *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
     *(PlanError, ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
-    *(ClusterError, ReplicaError, StorageError),
+    *(ClusterError, ReplicaError, InputError, DiagnosisError, SolutionError, StorageError),
+    *(ExportError, TableError),
 )
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
-PROBLEM_COPY = "problem.py"
 
 # Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
 for _name in ("absl", "asyncio"):
@@ -56,17 +61,26 @@ Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
 
 
+def devices_here(devices: int | None) -> Mesh:
+    """A mesh over the devices of this process, all of them by default; jax set to float64.
+
+    Raises:
+        ConfigError: more devices than there are.
+    """
+    set_precision()
+    try:
+        return make_mesh(devices)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
     """Everything a run needs, built and checked; nothing is written.
 
     Raises:
         what `assemble` and `draw_points` raise; ConfigError: more devices than there are.
     """
-    set_precision()
-    try:
-        mesh = make_mesh(devices)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    mesh = devices_here(devices)
     run = assemble(config, mesh)
     draw_points(run)
     held_out_points(run, [config.run.seed])
@@ -78,16 +92,17 @@ def start(
 ) -> Result:
     """Solve a config in a new run folder."""
     mesh, _ = prepare(config, devices)
-    make_folder(config, run_dir, config.problem.file, force)
+    make_folder(config, run_dir, files(config), force)
     return _solve(config, mesh, run_dir, False, watch, say)
 
 
-def make_folder(config: Config, run_dir: Folder, source: str | None, force: bool) -> None:
-    """Make the folder of a new run, with its config and a copy of the problem file `source`."""
-    text = None if source is None else storage.folder(source).read_bytes()
+def make_folder(config: Config, run_dir: Folder, sources: dict[str, str], force: bool) -> None:
+    """Make the folder of a new run, with its config and copies of the files that `config.files`
+    names."""
+    texts = {name: storage.folder(source).read_bytes() for name, source in sources.items()}
     recording.start(run_dir, dump(config), force)
-    if text is not None:
-        storage.of(run_dir).write(run_dir / PROBLEM_COPY, text)
+    for name, text in texts.items():
+        storage.of(run_dir).write(run_dir / name, text)
 
 
 def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, int]:
@@ -121,12 +136,12 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
                 f"checkpoint: put it back, or {remedy}."
             )
     config = load(path, overrides)
-    copy, file = run_dir / PROBLEM_COPY, config.problem.file
-    mine = storage.folder(file) if file else None
-    if mine is not None and mine.is_file() and copy.is_file():
-        if mine.read_bytes() != copy.read_bytes():
+    for name, file in files(config).items():
+        mine, copy = storage.folder(file), run_dir / name
+        if mine.is_file() and copy.is_file() and mine.read_bytes() != copy.read_bytes():
+            key = "problem.file" if name == PROBLEM_COPY else f"data.{PurePath(name).stem[5:]}.file"
             raise ConfigError(
-                f"problem.file = {file!r} has changed since the run began: put it back (the run "
+                f"{key} = {file!r} has changed since the run began: put it back (the run "
                 f"keeps a copy in {copy}), or start a new run."
             )
     return config, meta["devices"]

@@ -22,7 +22,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 
 from distgram import checkpoint, recording, storage
-from distgram.config import Config, dump
+from distgram.config import Config, dump, files, relocated
 from distgram.signals import caught_signals
 from distgram.solve import Result
 from distgram.storage import Folder, Tail
@@ -47,13 +47,11 @@ def start(
     Raises:
         ClusterError: the request cannot be met, or the run was lost for good; what `assemble` does.
     """
-    source = config.problem.file
-    if source is not None:  # the hosts need not have the user's file, nor later jobs
-        copy = {"file": str(run_dir / local.PROBLEM_COPY)}
-        config = config.model_copy(update={"problem": config.problem.model_copy(update=copy)})
+    sources = files(config)  # the hosts need not have the user's files, nor later jobs
+    config = relocated(config, {name: str(run_dir / name) for name in sources})
     with joined(request, say):
-        _check(config, source)
-        local.make_folder(config, run_dir, source, force)
+        _check(relocated(config, sources))
+        local.make_folder(config, run_dir, sources, force)
         return _run(config, run_dir, request, watch, say, -1)
 
 
@@ -64,17 +62,16 @@ def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say:
         as `start`.
     """
     with joined(request, say):
-        _check(config, config.problem.file)
+        _check(config)
         recording.clear_stop(run_dir)
         saved = int(checkpoint.newest(run_dir / "checkpoints").name)
         return _run(config, run_dir, request, watch, say, saved)
 
 
-def _check(config: Config, source: str | None) -> None:
+def _check(config: Config) -> None:
     """Build the run once here, for its errors. Accelerators are left to the workers."""
     jax.config.update("jax_platforms", "cpu")
-    problem = config.problem.model_copy(update={"file": source})
-    local.prepare(config.model_copy(update={"problem": problem}), 1)
+    local.prepare(config, 1)
 
 
 def _run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -74,15 +75,16 @@ def burgers(viscosity: float = 0.01 / np.pi) -> Problem:
     The solution is odd, and continues smoothly with period 2 in x: it vanishes at x = 0 as well,
     so that the hard constraint  u = -sin(pi x) + t sin(pi x) n(t, x)  leaves a smooth periodic n.
 
-    Args: viscosity: nu, finite, > 0.
+    Args: viscosity: nu, finite, > 0; or a traced value of it.
     Raises: ProblemError for another viscosity.
     Source: Raissi, Perdikaris, Karniadakis, J. Comput. Phys. 378 (2019) 686.
     """
-    if isinstance(viscosity, bool) or not isinstance(viscosity, int | float):
+    if isinstance(viscosity, bool) or not isinstance(viscosity, int | float | jax.Array):
         raise ProblemError(f"burgers: viscosity={viscosity!r}: expected a number > 0.")
-    if not (np.isfinite(viscosity) and viscosity > 0):
+    traced = isinstance(viscosity, jax.Array)  # an unknown of the run, > 0 if it is so declared
+    if not traced and not (np.isfinite(viscosity) and viscosity > 0):
         raise ProblemError(f"burgers: viscosity={viscosity!r}: expected a finite number > 0.")
-    root = float(viscosity) ** 0.5
+    root = viscosity**0.5
 
     def operator(u: Field) -> Field:
         curve = along_curve(u, (0.0, root), (-1.0, 0.0))  # u, root u_x, nu u_xx - u_t
@@ -102,7 +104,7 @@ def burgers(viscosity: float = 0.01 / np.pi) -> Problem:
             Term("initial", value, _initial, Initial(box)),
             Term("boundary", value, _zero, Faces(box, ((1, 0), (1, 1)))),
         ),
-        reference=partial(_reference, float(viscosity)),
+        reference=partial(_reference, viscosity),
         inputs=("t", "x"),
         time=0,
         constraint=HardConstraint(

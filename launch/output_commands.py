@@ -1,0 +1,99 @@
+"""`distgram diagnose`, `export` and `eval`: what comes out of a run that is there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.errors import InputError
+from launch.options import DevicesOption, RunArgument
+
+app = typer.Typer()
+STEPS = "N|initial|final"
+StepOption = Annotated[str, typer.Option("--step", metavar=STEPS, help="Of which step.")]
+
+
+@app.command()
+def diagnose(
+    run: RunArgument,
+    kernel: Annotated[
+        list[str], typer.Option("--kernel", metavar="ntk|nntk|green", help="May be repeated.")
+    ],
+    at: Annotated[str, typer.Option("--at", metavar="X,Y,...", help="The kernel's other point.")],
+    step: Annotated[
+        list[str] | None, typer.Option("--step", metavar=STEPS, help="May be repeated; final.")
+    ] = None,
+    term: Annotated[
+        str | None, typer.Option("--term", metavar="NAME", help="Whose operator; the first's.")
+    ] = None,
+    rcond: Annotated[
+        float,
+        typer.Option("--rcond", metavar="R", help="Singular values below R times the largest one."),
+    ] = 1e-10,
+    devices: DevicesOption = None,
+) -> None:
+    """Draw kernels of a run through one point: NTK and NNTK of the residuals, Green's function."""
+    from distgram.diagnostics.sections import diagnose as write
+    from launch.local import devices_here
+    from launch.run_files import here
+
+    try:
+        point = [float(part) for part in at.split(",")]
+    except ValueError as error:
+        raise InputError(f"--at {at!r}: expected numbers parted by commas.") from error
+    steps = [_step(given) for given in step or ["final"]]
+    for path in write(here(run), kernel, steps, point, devices_here(devices), term, rcond):
+        print(path)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="safetensors|jax|netcdf|vtk", help="The format.")
+    ],
+    step: StepOption = "final",
+) -> None:
+    """Write the solution of a run for other programs, to RUN/export/."""
+    from distgram.export.run import export as write
+    from launch.run_files import here
+
+    for path in write(here(run), to, _step(step)):
+        print(path)
+
+
+@app.command("eval")
+def evaluate(
+    run: RunArgument,
+    at: Annotated[
+        Path, typer.Option("--at", metavar="CSV", help="Points: one column a coordinate.")
+    ],
+    derivatives: Annotated[
+        int, typer.Option("--derivatives", metavar="K", min=0, max=2, help="Up to this order.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="CSV", help="A new file; else stdout.")
+    ] = None,
+    step: StepOption = "final",
+) -> None:
+    """Evaluate a solution and its derivatives at the points of a table."""
+    from distgram import tables
+    from distgram.evaluation import columns
+    from distgram.measurements import read_points
+    from distgram.solution import load
+
+    solution = load(run, _step(step))
+    values = columns(solution, read_points(at, solution.problem), derivatives)
+    if out is None:
+        tables.write(sys.stdout, values)
+        return
+    with open(out, "w", encoding="utf-8", newline="") as file:
+        tables.write(file, values)
+    print(out)
+
+
+def _step(given: str) -> int | str:
+    return int(given) if given.isdigit() else given
