@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ def diagnose(
     term: str | None = None,
     rcond: float = 1e-10,
 ) -> tuple[Path, Path]:
-    """Write RUN/kernels/NAME.npz and NAME.png: each kernel at each step through one point.
+    """Write RUN/diagnostics/NAME.npz, NAME.png and, for the page of the run, what the picture shows
+    in words in NAME.json: each kernel at each step through one point.
 
     Args:
         kernels: of KERNELS. steps: of `solution.load`. at: the point y, d numbers in the domain.
@@ -79,14 +81,27 @@ def diagnose(
         here = tangent(run.residual, theta, points, rcond)
         sections += [_section(kernel, step, here, chosen, x, y) for kernel in kernels]
     name = "_".join(["-".join(kernels), "-".join(map(str, steps)), chosen.name, *map(str, at)])
-    folder = run_dir / "kernels"
+    folder = run_dir / "diagnostics"
     folder.mkdir(exist_ok=True)
     data, picture = folder / f"{name}.npz", folder / f"{name}.png"
     np.savez_compressed(data, **_arrays(sections, x, y, axes))  # type: ignore[arg-type]
     shown = [panel for section in sections for panel in _panels(section)]
     columns = len(shown) // len(steps)
     panels(shown, axes, y, run.problem.input_names, columns).savefig(picture, dpi=DPI)
+    title = f"{', '.join(NAMES[k] for k in kernels)} of {chosen.name} at {', '.join(map(str, at))}"
+    told = {"title": title, "alt": _words(sections, chosen, run.problem, y)}
+    (folder / f"{name}.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
     return picture, data
+
+
+def _words(sections: Sequence[Section], term: Term, problem: Problem, y: np.ndarray) -> str:
+    """What the panels show, for those who cannot see them."""
+    point = ", ".join(f"{n} = {v:g}" for n, v in zip(problem.input_names, y, strict=True))
+    shown = "; ".join(
+        f"{NAMES[s.kernel]} at step {s.step}, from {s.values.min():.3g} to {s.values.max():.3g}"
+        for s in sections
+    )
+    return f"Kernels of the term {term.name} through the point {point}, over the domain: {shown}."
 
 
 def grid(problem: Problem, y: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
