@@ -4,6 +4,7 @@
 # make test-cluster  runs, jobs and faults on local Ray clusters (half an hour on two quiet cores)
 # make cluster a job on a local Ray cluster: submitted, watched, stopped, resumed, fetched (minutes)
 # make table   the table of the README (hours; goes on where it stopped)
+# make newcomer  a new user's path, timed: a fresh clone, the README's own equation, its report
 # make clean   remove the environment and caches; runs/ stays
 
 VENV    := .venv
@@ -11,7 +12,7 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 CONFIG  ?= configs/laplace2d.toml
 
-.PHONY: solve test test-cluster cluster table clean
+.PHONY: solve test test-cluster cluster table newcomer clean
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
@@ -32,6 +33,9 @@ cluster: $(VENV)/.ray
 
 table: $(VENV)/.run
 	$(BIN)/python tests/bench/table.py
+
+newcomer:
+	tests/bench/newcomer.sh
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info

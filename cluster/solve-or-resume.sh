@@ -11,8 +11,13 @@ fi
 run=$1 config=$2
 shift 2
 
-# A checkpoint is whole once it is sealed.
-if compgen -G "$run/checkpoints/*/seal.json" >/dev/null; then
+# A checkpoint is whole once it is sealed. Where the storage does not answer, this script ends here.
+begun=$(python -c '
+import sys
+from distgram.storage import files, folder
+print(any(p.name == "seal.json" for p in files(folder(sys.argv[1]) / "checkpoints")))
+' "$run")
+if [ "$begun" = True ]; then
     exec distgram resume "$run" "$@"
 fi
 exec distgram solve "$config" --out "$run" --force "$@"

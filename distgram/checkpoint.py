@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -19,11 +18,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from distgram import storage
 from distgram.mesh import gather
+from distgram.storage import Folder
 
 log = logging.getLogger("distgram")
 
 SEAL = "seal.json"
+BLOCK = 2**20  # bytes read at once
 OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured
 
 
@@ -42,8 +44,8 @@ class Checkpoints:
         folder: absolute path, shared by all processes of the job.
     """
 
-    def __init__(self, folder: Path, keep: int = 3):
-        self.folder = folder
+    def __init__(self, folder: Folder, keep: int = 3):
+        self.folder, self._place = folder, storage.of(folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(keep),
             enable_async_checkpointing=False,
@@ -70,7 +72,7 @@ class Checkpoints:
         # told before writing: Orbax fails on a full disk in a dozen ways, none of them clear; and
         # of several processes one that fails alone leaves the others waiting for it
         need = OVERHEAD + sum(x.nbytes for x in jax.tree.leaves(state))
-        free = int(gather([_free(self.folder)]).min())
+        free = int(gather([self._place.free(self.folder)]).min())
         if free < need:
             lack = f"no space left on device: {need} bytes needed, {free} free"
             raise StorageFull(self._refused(step, lack if free >= 0 else "it is not there"))
@@ -81,7 +83,8 @@ class Checkpoints:
                 _seal(self.folder / str(step))
         except Exception as error:
             for torn in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
-                shutil.rmtree(torn, ignore_errors=True)
+                with suppress(OSError):
+                    self._place.remove(torn)
             raise CheckpointError(self._refused(step, _short(error))) from error
         if not saved and step not in self.steps():
             raise CheckpointError(f"checkpoint of step {step} was refused by {self.folder}.")
@@ -138,7 +141,7 @@ class Checkpoints:
         self._manager.close()
 
 
-def newest(folder: Path) -> Path:
+def newest(folder: Folder) -> Folder:
     """The newest whole checkpoint of a folder of checkpoints.
 
     Raises:
@@ -151,7 +154,7 @@ def newest(folder: Path) -> Path:
     raise _none(folder, sorted(int(p.name) for p in saved))
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
+def read_meta(folder: Folder) -> dict[str, Any]:
     """The newest meta of a folder of checkpoints, even where the arrays beside it are torn.
 
     Raises:
@@ -167,7 +170,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     raise _none(folder, [int(last.name)])
 
 
-def read_theta(checkpoint: Path) -> np.ndarray:
+def read_theta(checkpoint: Folder) -> np.ndarray:
     """The parameters θ (p,) of one checkpoint, whatever devices it was written by."""
     as_numpy = {"best_theta": ocp.RestoreArgs(restore_type=np.ndarray)}
     args = ocp.args.PyTreeRestore(
@@ -177,7 +180,7 @@ def read_theta(checkpoint: Path) -> np.ndarray:
         return reader.restore(checkpoint / "state", args=args)["best_theta"]
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_whole(checkpoint: Folder) -> bool:
     """Whether the files of a checkpoint are those that its seal names."""
     try:
         return json.loads((checkpoint / SEAL).read_text()) == _hashes(checkpoint)
@@ -185,36 +188,30 @@ def is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def _free(folder: Path) -> int:
-    """Bytes free where a folder is; -1: it cannot be reached."""
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return -1
-
-
-def _newest_first(folder: Path) -> list[Path]:
+def _newest_first(folder: Folder) -> list[Folder]:
     there = folder.iterdir() if folder.is_dir() else ()
     return sorted((p for p in there if p.name.isdigit()), key=lambda p: -int(p.name))
 
 
-def _seal(checkpoint: Path) -> None:
-    partial = checkpoint / (SEAL + ".tmp")
-    partial.write_text(json.dumps(_hashes(checkpoint)))
-    partial.replace(checkpoint / SEAL)
+def _seal(checkpoint: Folder) -> None:
+    sealed = json.dumps(_hashes(checkpoint)).encode()
+    storage.of(checkpoint).write(checkpoint / SEAL, sealed)
 
 
-def _hashes(checkpoint: Path) -> dict[str, str]:
-    files = (p for p in checkpoint.rglob("*") if p.is_file() and not p.name.startswith(SEAL))
+def _hashes(checkpoint: Folder) -> dict[str, str]:
+    files = (p for p in storage.files(checkpoint) if not p.name.startswith(SEAL))
     return {str(p.relative_to(checkpoint)): _hash(p) for p in files}
 
 
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hash(path: Folder) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def _none(folder: Path, broken: list[int]) -> CheckpointError:
+def _none(folder: Folder, broken: list[int]) -> CheckpointError:
     what = f"; those of steps {broken} cannot be read" if broken else ""
     return CheckpointError(f"{folder}: no whole checkpoint to go on from{what}.")
 

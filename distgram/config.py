@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+from etils import epath
 from pydantic import (
     Field,
     NonNegativeInt,
@@ -132,15 +133,15 @@ class Config(Table):
     memory: MemoryConfig = MemoryConfig()
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, apply `key.sub=value` overrides (values in TOML syntax), and check it.
 
-    A relative `problem.file` is taken from the config's own folder.
+    A relative `problem.file` is taken from the config's own folder, gs:// is left as it is.
 
     Raises:
         ConfigError: the file cannot be read or parsed, or a key or a value is not valid.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -151,7 +152,8 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         _override(tree, text)
     problem = tree.get("problem")
     if isinstance(problem, dict) and isinstance(problem.get("file"), str):
-        problem["file"] = str((path.parent / problem["file"]).resolve())
+        if not problem["file"].startswith("gs://"):
+            problem["file"] = str((path.parent / problem["file"]).resolve())
     return check(tree)
 
 

@@ -1,4 +1,4 @@
-"""Curves of a run (convergence, spectrum) as matplotlib Figures made from plain arrays.
+"""Convergence of one run as a matplotlib Figure, and what the figures of all modules share.
 
 A logarithmic axis shows positive finite values only: zeros leave a gap, and a non-finite mean
 square residual is marked by a cross at the foot of the panel.
@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe & Ito, Color Universal Design (2008): told apart with any common colour blindness.
 BLACK, BLUE, VERMILION = "#000000", "#0072B2", "#D55E00"
@@ -41,7 +42,7 @@ def dress(ax: Axes, x: str = "", y: str = "", title: str = "", *, grid: bool = T
         ax.set_axisbelow(True)
 
 
-def _log_y(ax: Axes, values: Any, decades: int = 40) -> None:
+def log_y(ax: Axes, values: Any, decades: int = 40) -> None:
     """A logarithmic y axis around the positive values, at most `decades` below the largest."""
     ax.set_yscale("log")
     shown = positive(values).ravel()
@@ -72,142 +73,51 @@ def series(metrics: Metrics, key: str, against: str) -> tuple[np.ndarray, np.nda
 
 
 def convergence(metrics: Metrics) -> Figure:
-    """Mean square residual (total, by term, held-out) and L2 error against steps and seconds."""
-    terms = dict.fromkeys(name for line in metrics for name in line.get("terms") or {})
-    # thin over thick: a term that makes up nearly all of the total stays visible on it
-    curves = [
-        ("mean_square_residual", "mean square residual", BLUE, "-", 3.4),
+    """Mean square residuals, training and held-out, and L2 error against steps and seconds; where
+    there are several terms a second row shows the residuals of each."""
+    terms = list(dict.fromkeys(name for line in metrics for name in line.get("terms") or {}))
+    total = [
+        ("mean_square_residual", "mean square residual", BLUE, "-", 2.4),
         ("heldout_residual", "held-out mean square residual", BLACK, "--", 1.4),
         ("l2_error", r"$L^2$ error", VERMILION, "-", 2.0),
     ]
-    curves += [
-        (f"terms/{t}", f"term: {t}", TERM_COLOURS[i % 6], ":" if i >= 6 else "-", 1.2)
-        for i, t in enumerate(terms)
-    ]
-    fig = Figure(figsize=(11, 4.6), layout="constrained")
-    panels = fig.subplots(1, 2, sharey=True)
-    handles = {}
-    everything = [series(metrics, key, "step")[1] for key, *_ in curves]
-    for ax, against, label in zip(panels, *ABSCISSAE, strict=True):
-        for key, name, colour, line, width in curves:
-            x, y = series(metrics, key, against)
-            if y.size:
-                mark = "." if y.size <= 25 else ""
-                (handles[name],) = ax.plot(
-                    x, positive(y), line, color=colour, linewidth=width, marker=mark, label=name
-                )
-        x, y = series(metrics, "mean_square_residual", against)
-        bad = x[~np.isfinite(y)]
-        if bad.size:
-            foot = np.full(bad.size, 0.03)
-            (handles["non-finite"],) = ax.plot(
-                bad, foot, "x", color=BLACK, transform=ax.get_xaxis_transform(), label="non-finite"
-            )
-        dress(ax, label)
-        ax.locator_params(axis="x", nbins=7)
-    _log_y(panels[0], np.concatenate(everything))
-    panels[0].set_ylabel(r"mean square residual, $L^2$ error")
-    fig.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
-    return fig
-
-
-def overlay(problems: Mapping[str, Mapping[str, Sequence[Metrics]]]) -> Figure:
-    """Convergence of groups of runs, two rows a problem; one colour a group, one line a run."""
-    fig = Figure(figsize=(11, 6.4 * max(len(problems), 1)), layout="constrained")
-    parts = np.asarray(fig.subfigures(len(problems), 1, squeeze=False))
-    quantities = (("l2_error", r"$L^2$ error"), ("mean_square_residual", "mean square residual"))
-    for part, (problem, groups) in zip(parts.ravel(), problems.items(), strict=True):
-        axes = part.subplots(2, 2, sharex="col", sharey="row")
+    by_term = []
+    for i, term in enumerate(terms):
+        colour, dots = TERM_COLOURS[i % 6], ":" if i >= 6 else "-"
+        by_term.append((f"terms/{term}", f"term: {term}", colour, dots, 1.8))
+        by_term.append((f"heldout_terms/{term}", f"{term}, held-out", colour, "--", 1.2))
+    rows = [total, by_term] if len(terms) > 1 else [total]
+    fig = Figure(figsize=(11, 4.6 * len(rows)), layout="constrained")
+    parts = np.asarray(fig.subfigures(len(rows), 1, squeeze=False)).ravel()
+    for part, curves in zip(parts, rows, strict=True):
+        axes = part.subplots(1, 2, sharey=True)
         handles = {}
-        for row, (key, name) in zip(axes, quantities, strict=True):
-            shown = [np.empty(0)]
-            for ax, against in zip(row, ABSCISSAE[0], strict=True):
-                for i, (label, runs) in enumerate(groups.items()):
-                    colour, line = COLOURS[i % 8], ("-", "--", ":")[i // 8 % 3]
-                    entry = f"{label} ({len(runs)} run{'s' * (len(runs) > 1)})"
-                    for metrics in runs:
-                        x, y = series(metrics, key, against)
-                        shown.append(y)
-                        alpha = 0.9 if len(runs) < 3 else 0.55
-                        (handles[entry],) = ax.plot(
-                            x, positive(y), line, color=colour, lw=1.4, alpha=alpha
-                        )
-                dress(ax, y=name if against == "step" else "")
-            _log_y(row[0], np.concatenate(shown))
-        for ax, against, label in zip(axes[1], *ABSCISSAE, strict=True):
-            ax.set_xlabel(label)
-            ends = [m[-1][against] for runs in groups.values() for m in runs]
-            if max(ends) > 20 * max(min(ends), 1e-9):
-                ax.set_xscale("log")
-            else:
-                ax.locator_params(axis="x", nbins=6)
-        part.suptitle(problem, fontsize=12, fontweight="bold")
-        legend = part.legend(
-            handles.values(), handles, loc="outside lower center", ncols=2, frameon=False
-        )
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set_alpha(1.0)
+        for ax, against, label in zip(axes, *ABSCISSAE, strict=True):
+            handles |= _panel(ax, metrics, curves, against)
+            dress(ax, label)
+            ax.locator_params(axis="x", nbins=7)
+        log_y(axes[0], np.concatenate([series(metrics, key, "step")[1] for key, *_ in curves]))
+        words = "mean square residual" + r", $L^2$ error" * (curves is total)
+        axes[0].set_ylabel(words)
+        part.legend(handles.values(), handles, loc="outside lower center", ncols=4, frameon=False)
     return fig
 
 
-def chosen(steps: np.ndarray, most: int = 6) -> list[int]:
-    """Rows to show: the first, the last, and between them about equal ratios of step + 1."""
-    steps = np.asarray(steps, dtype=float)
-    if len(steps) <= most:
-        return list(range(len(steps)))
-    ratios = np.geomspace(steps[0] + 1, steps[-1] + 1, most) - 1
-    rows = {int(np.abs(steps - r).argmin()) for r in ratios} | {0, len(steps) - 1}
-    for row in np.linspace(0, len(steps) - 1, 2 * most).round().astype(int):
-        if len(rows) < most:
-            rows.add(int(row))
-    return sorted(rows)
-
-
-def spectrum(spectra: Arrays) -> Figure:
-    """Singular values Δ_n and reconstruction errors RCE_n against n, with cutoff and rank.
-
-    r∩ is the number of leading n with Δ_n > RCE_n, rε = #{n : RCE_n >= ε}.
-    """
-    rows = chosen(spectra["step"])
-    columns = 2 if len(rows) == 4 else min(3, len(rows))
-    height = -(-len(rows) // columns)
-    fig = Figure(figsize=(3.7 * columns + 1, 2.9 * height + 0.8), layout="constrained")
-    panels = fig.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
-    handles = {}
-    for i, ax in enumerate(panels.ravel()):
-        if i >= len(rows):
-            ax.set_visible(False)
-            continue
-        row = rows[i]
-        s, rce = spectra["singular_values"][row], spectra["rce"][row]
-        n = np.arange(len(rce))
-        handles[r"singular values $\Delta_n$"] = ax.plot(n[1:], positive(s), color=BLUE, lw=1.8)[0]
-        handles[r"RCE$_n$"] = ax.plot(n, positive(rce), color=VERMILION, lw=1.8)[0]
-        cutoff, rank = float(spectra["cutoff"][row]), int(spectra["rank"][row])
-        if np.isfinite(cutoff) and cutoff > 0:
-            line = ax.axhline(cutoff, color="#444444", ls="--", lw=1.1)
-            handles["cutoff"] = line
-        if rank >= 0:
-            handles["rank"] = ax.axvline(rank, color="#444444", ls=":", lw=1.4)
-        for key, curve, first, marker, label in (
-            ("r_cap", s, 1, "o", r"$r_{\cap}$, crossing"),
-            ("r_eps", rce, 0, "^", r"$r_{\varepsilon}$"),
-        ):
-            r = int(spectra[key][row]) if key in spectra else -1
-            if first <= r < first + len(curve) and np.isfinite(positive(curve[r - first])):
-                handles[label] = ax.plot(
-                    r, curve[r - first], marker, mfc="white", mec=BLACK, ms=7, ls="", zorder=5
-                )[0]
-        lowest, left = i + columns >= len(rows), i % columns == 0
-        dress(
-            ax, "$n$" * lowest, r"$\Delta_n$, RCE$_n$" * left, f"step {int(spectra['step'][row])}"
+def _panel(ax: Axes, metrics: Metrics, curves: list, against: str) -> dict[str, Artist]:
+    """Draw curves (key, name, colour, line, width) against steps or seconds; a handle a name."""
+    handles: dict[str, Artist] = {}
+    for key, name, colour, line, width in curves:
+        x, y = series(metrics, key, against)
+        if y.size:
+            mark = "." if y.size <= 25 else ""
+            (handles[name],) = ax.plot(
+                x, positive(y), line, color=colour, linewidth=width, marker=mark, label=name
+            )
+    x, y = series(metrics, curves[0][0], against)
+    bad = x[~np.isfinite(y)]
+    if bad.size:
+        foot = np.full(bad.size, 0.03)
+        (handles["non-finite"],) = ax.plot(
+            bad, foot, "x", color=BLACK, transform=ax.get_xaxis_transform(), label="non-finite"
         )
-        ax.tick_params(labelbottom=lowest)
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    picked = [np.ravel(spectra[k][rows]) for k in ("singular_values", "rce", "cutoff")]
-    _log_y(panels[0, 0], np.concatenate(picked), decades=20)
-    fig.legend(
-        handles.values(), handles, loc="outside lower center", ncols=2 * columns, frameon=False
-    )
-    return fig
+    return handles

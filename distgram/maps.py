@@ -1,7 +1,8 @@
 """Pictures of a run over its domain (solution, collocation points), as matplotlib Figures.
 
 One to three panels an output: u, the reference, log10 |u - reference|. The colour range of the
-error starts at its first percentile, so that lines where it changes sign don't fill the range.
+error starts at its first percentile, and DECADES below its largest value at most: neither the lines
+where it changes sign nor values that are equal to the last bit fill the range.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from distgram.figures import BLACK, BLUE, COLOURS, VERMILION, Arrays, dress, positive
 
 MARKERS = "osD^vP*X"
+DECADES = 6
 
 
 def symbol(name: str) -> str:
@@ -51,7 +53,7 @@ def solution(solution: Arrays) -> Figure:
         exact = None if reference is None else reference[:, k]
         if grid:
             axes = (solution["axis_0"], solution["axis_1"])
-            _maps(list(row), axes, u[:, k], exact, labels, name)
+            panels(list(row), axes, u[:, k], exact, labels, name)
         elif d == 1:
             _lines(list(row), x[:, 0], u[:, k], exact, labels[0], name)
         elif exact is not None:
@@ -75,7 +77,7 @@ def _log_error(u: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, str]:
     return np.log10(np.maximum(error, floor)), text + f"rms {rms:.2g}, max {most:.2g}"
 
 
-def _maps(
+def panels(
     row: list[Axes],
     axes: tuple[np.ndarray, np.ndarray],
     u: np.ndarray,
@@ -83,6 +85,11 @@ def _maps(
     labels: list[str],
     name: str,
 ) -> None:
+    """Maps of one output on a grid: u, and if it is known the reference and log10 |error|.
+
+    Args:
+        axes: the nodes of both coordinates, (a,) and (b,). u, exact: values at them, (a*b,), 'ij'.
+    """
     shape = (len(axes[0]), len(axes[1]))
     both = np.concatenate([u] if exact is None else [u, exact])
     both = both[np.isfinite(both)]
@@ -92,6 +99,7 @@ def _maps(
         error, text = _log_error(u, exact)
         known = error[np.isfinite(error)]
         first, last = np.percentile(known, [1, 100]) if known.size else (0.0, 1.0)
+        first = max(first, last - DECADES)
         shown.append((exact, f"reference {name}", low, high, "viridis", "neither"))
         shown.append((error, text, first, last, "cividis", "min"))
     for ax, (values, title, least, most, colours, extend) in zip(row, shown, strict=True):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from distgram.assemble import Assembled, held_out_points
 from distgram.residual import Points
+from distgram.slices import slices
 
 
 class Measure:
@@ -54,7 +55,7 @@ class Measure:
         """One row: mean square residuals, total and by term, held-out beside training, errors."""
         held_out = held_out_points(self._run, key)
         train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
-        self._u = np.asarray(u)
+        self._theta, self._u = theta, np.asarray(u)
         train, held = np.asarray(train), np.asarray(held)
         l2 = relative = None
         if self._known is not None:
@@ -73,11 +74,16 @@ class Measure:
         }
 
     def solution(self) -> dict[str, np.ndarray]:
-        """The solution of the last row on the evaluation set, as `solution.npz` holds it."""
+        """The solution of the last row on the evaluation set and on planes, as `solution.npz`
+        holds it."""
         problem = self._run.problem
         names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
         out = {"x": self._x, "u": self._u, "names": np.asarray(names)}
         if self._known is not None:
             out["reference"] = self._known.u
             out |= {f"axis_{i}": axis for i, axis in enumerate(self._known.grid)}
+        if not any(key.startswith("axis_") for key in out):
+            field, residual = self._run.model.field, self._run.residual
+            values = jax.jit(lambda theta, x: residual.map(field(theta), x))
+            out |= slices(problem, lambda x: values(self._theta, jnp.asarray(x)))
         return out

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
+import io
 import json
-import os
 import platform
-import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -19,34 +16,36 @@ import jax
 import numpy as np
 import tomli_w
 
+from distgram import storage
+from distgram.mesh import gather
 from distgram.rules import StepInfo
 from distgram.step import Seen
+from distgram.storage import Folder
 
 PACKAGES = "distgram jax jaxlib flax optax orbax-checkpoint numpy scipy folx".split()
 
 
 # A file of this name that appears in a run folder asks the run to save and end.
 STOP = "stop"
-# The processes of a job that was killed are gone by then.
-LOCK_S = 30.0
 
 
 class RunDirError(ValueError):
     """A run folder that cannot be used as asked: the message names it and the remedy."""
 
 
-def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
+class FolderTaken(RunDirError):
+    """Raised on every process alike: a second try would only take the folder back."""
+
+
+def start(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
     """Make the folder of a new run and write its configuration.
 
     Raises:
-        RunDirError: a URL; `force` is not given and it holds something; it cannot be made.
+        RunDirError: `force` is not given and it holds something; it cannot be made.
+        StorageError: its storage cannot be reached.
     """
-    scheme = next((part for part in run_dir.parts if part.endswith(":")), None)
-    if scheme is not None:
-        raise RunDirError(
-            f"{scheme}//...: a run folder is appended to, which an object store cannot: mount the "
-            "bucket (gcsfuse, s3fs) and give the path it is mounted at."
-        )
+    place = storage.of(run_dir)
+    place.reach(run_dir)
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         if not force:
             raise RunDirError(
@@ -55,10 +54,10 @@ def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
             )
         if not (run_dir / "config.toml").is_file():
             raise RunDirError(f"{run_dir}: --force replaces a run folder only, and this is none.")
-        shutil.rmtree(run_dir)
+        place.remove(run_dir)
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        _write_text(run_dir / "config.toml", tomli_w.dumps(config))
+        place.make(run_dir)
+        place.write(run_dir / "config.toml", tomli_w.dumps(config).encode())
     except OSError as error:
         raise RunDirError(
             f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose "
@@ -67,34 +66,17 @@ def start(run_dir: Path, config: dict[str, Any], force: bool = False) -> None:
 
 
 @contextmanager
-def sole_writer(run_dir: Path) -> Iterator[None]:
-    """Inside, no other job writes into this run folder: a lock that ends with the process.
+def sole_writer(run_dir: Folder) -> Iterator[None]:
+    """Inside, no other job writes into this run folder, as far as its storage can see to that.
 
     Raises:
-        RunDirError: another one still does, after LOCK_S seconds.
+        StorageError: another one still does.
     """
     if jax.process_index() != 0:
         yield
         return
-    folder, until = os.open(run_dir, os.O_RDONLY), time.monotonic() + LOCK_S
-    try:
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise RunDirError(
-                        f"{run_dir}: another process is solving in it: wait for its end, or touch "
-                        f"{run_dir / STOP} to ask for it."
-                    ) from error
-                time.sleep(0.5)
-                continue
-            except OSError:  # storage without locks
-                pass
-            break
+    with storage.of(run_dir).sole_writer(run_dir):
         yield
-    finally:
-        os.close(folder)
 
 
 class Recorder:
@@ -106,19 +88,21 @@ class Recorder:
         step: the step the run goes on from; -1 for a run that starts, which drops all.
     """
 
-    def __init__(self, run_dir: Path, step: int):
+    def __init__(self, run_dir: Folder, step: int):
         self._dir, self._writes = run_dir, jax.process_index() == 0
+        self._place = storage.of(run_dir)
+        self._lines = self._place.lines(run_dir / "metrics.jsonl")
         self._spectra: list[dict[str, np.ndarray]] = []
         if not self._writes:
             return
         (run_dir / "result.json").unlink(missing_ok=True)  # it is that of an earlier end
         environment = json.dumps(_environment(), indent=1)
-        _write_text(run_dir / "environment.json", environment)
+        self._write_text("environment.json", environment)
         kept = [row for row in _rows(run_dir / "metrics.jsonl") if row["step"] <= step]
         text = "".join(json.dumps(row) + "\n" for row in kept)
-        _write_text(run_dir / "metrics.jsonl", text)
+        self._lines.restart(text)
         if step > 0 and (run_dir / "spectra.npz").is_file():
-            with np.load(run_dir / "spectra.npz") as file:
+            with np.load(io.BytesIO((run_dir / "spectra.npz").read_bytes())) as file:
                 old = dict(file)
             for i in np.flatnonzero(old["step"] <= step):
                 self._spectra.append({name: old[name][i] for name in old})
@@ -126,8 +110,7 @@ class Recorder:
     def metrics(self, row: dict[str, Any]) -> None:
         """Append one row to metrics.jsonl."""
         if self._writes:
-            with open(self._dir / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(finite(row)) + "\n")
+            self._lines.append(json.dumps(finite(row)) + "\n")
 
     def spectrum(self, step: int, seen: Seen, info: StepInfo, cutoff: float) -> None:
         """Keep the singular values and RCE that led to `step`, for spectra.npz."""
@@ -145,15 +128,21 @@ class Recorder:
             )
 
     def flush(self) -> None:
-        """Bring all rows to the disk: a checkpoint may come only after the rows before it."""
-        if not self._writes:
-            return
-        with open(self._dir / "metrics.jsonl", "a", encoding="utf-8") as file:
-            os.fsync(file.fileno())
-        if self._spectra:
+        """Bring all rows to the storage: a checkpoint may come only after the rows before it.
+
+        Raises:
+            FolderTaken: another job has begun to write here; on every process alike.
+        """
+        ours = not self._writes or self._lines.sync()
+        if not gather([ours]).all():
+            raise FolderTaken(
+                f"{self._dir}: another job has begun to solve in it, and owns it from there on: "
+                "this one has ended without a further checkpoint."
+            )
+        if self._writes and self._spectra:
             names = self._spectra[0]
             stacked = {name: _stacked([s[name] for s in self._spectra]) for name in names}
-            _write_npz(self._dir / "spectra.npz", stacked)
+            self._write_npz("spectra.npz", stacked)
 
     def finish(
         self, result: dict[str, Any], solution: dict[str, Any], points: dict[str, np.ndarray]
@@ -162,33 +151,27 @@ class Recorder:
         self.flush()
         if self._writes:
             arrays = solution | {f"points_{name}": x for name, x in points.items()}
-            _write_npz(self._dir / "solution.npz", arrays)
-            text = json.dumps(finite(result), indent=1)
-            _write_text(self._dir / "result.json", text + "\n")
+            self._write_npz("solution.npz", arrays)
+            self._write_text("result.json", json.dumps(finite(result), indent=1) + "\n")
 
     def config(self, config: dict[str, Any]) -> None:
         """Bring config.toml up to a resume that changed a budget, once a checkpoint holds it."""
         text, path = tomli_w.dumps(config), self._dir / "config.toml"
         if self._writes and path.read_text(encoding="utf-8") != text:
-            _write_text(path, text)
+            self._write_text(path.name, text)
+
+    def _write_text(self, name: str, text: str) -> None:
+        self._place.write(self._dir / name, text.encode())
+
+    def _write_npz(self, name: str, arrays: dict[str, Any]) -> None:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **arrays)
+        self._place.write(self._dir / name, packed.getvalue())
 
 
-def clear_stop(run_dir: Path) -> None:
+def clear_stop(run_dir: Folder) -> None:
     """Forget an earlier request to stop: the run starts or goes on."""
     (run_dir / STOP).unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a full disk leaves the old one."""
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
-    partial = path.with_suffix(".tmp.npz")
-    np.savez_compressed(partial, **arrays)
-    partial.replace(path)
 
 
 def _stacked(rows: list[np.ndarray]) -> np.ndarray:
@@ -201,7 +184,7 @@ def _stacked(rows: list[np.ndarray]) -> np.ndarray:
     return np.stack([filled(row) if row.ndim else row for row in rows])
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Folder) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from distgram import problems
+from distgram import problems, storage
 from distgram.problem import Problem, ProblemError, nearest
+from distgram.storage import Folder
 
 PROBLEMS: dict[str, Callable[..., Problem]] = {}
 USER_MODULE = "distgram_problem_file"  # no name that a file of the user's could hide
@@ -46,22 +47,22 @@ def get(name: str, parameters: Mapping[str, Any] | None = None) -> Problem:
     return _build(PROBLEMS[name], f"problem {name!r}", parameters or {})
 
 
-def load_file(path: str | Path, parameters: Mapping[str, Any] | None = None) -> Problem:
+def load_file(path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None) -> Problem:
     """Build what a Python file defines as `problem`: a Problem, or a function that gives one.
 
     Raises:
         ProblemError: the file is missing, does not import, or defines no such name.
     """
-    path = Path(path)
+    path = storage.folder(path)
     if not path.is_file():
         raise ProblemError(f"problem.file = {str(path)!r}: no such file.")
-    spec = importlib.util.spec_from_file_location(USER_MODULE, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise ProblemError(f"problem.file = {str(path)!r}: expected a Python file (.py).")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(USER_MODULE)
+    module.__file__ = str(path)
     sys.modules[USER_MODULE] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
     except (Exception, SystemExit) as error:
         where = getattr(error, "lineno", None) or _line_in(error, path)
         raise ProblemError(
@@ -86,7 +87,7 @@ def load_file(path: str | Path, parameters: Mapping[str, Any] | None = None) -> 
     return problem
 
 
-def _line_in(error: BaseException, path: Path) -> int | None:
+def _line_in(error: BaseException, path: Folder) -> int | None:
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):

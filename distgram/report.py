@@ -1,76 +1,131 @@
-"""From run folders to figures, one offline HTML page, and a comparison over seeds.
-
-`figures` and `report` read one run folder; `summary` and `compare` read several, and group the
-runs that differ in nothing but their seed. Statistics are the mean and the sample standard
-deviation (n - 1) over the finished runs of a group in which the value is known.
-"""
+"""From one run folder to its figures and one offline HTML page."""
 
 from __future__ import annotations
 
 import json
-import math
 import shlex
-import statistics
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from distgram import maps, page
 from distgram.diagnostics import overfitting
-from distgram.figures import Metrics, convergence, overlay, spectrum
-from distgram.run_folder import ReportError, Run, ended
+from distgram.figures import convergence
+from distgram.film import film
+from distgram.page import DPI, number
+from distgram.run_folder import QUANTITIES, ReportError, Run, ended
+from distgram.slice_maps import slices
+from distgram.spectra import cutoff, r_cap, spectrum
 
-__all__ = ["ReportError", "cells", "compare", "figures", "report", "summary"]
-
-QUANTITIES = {
-    "l2_error": "L2 error",
-    "mean_square_residual": "mean square residual",
-    "heldout_residual": "held-out mean square residual",
-    "seconds": "solving time (s)",
-    "steps": "steps",
-}
-HEADER = ["problem", "rule", "configuration", "seeds", *QUANTITIES.values(), "ended by"]
-DPI = 150
+__all__ = ["ReportError", "figures", "report"]
 
 
-def _draw(run: Run) -> dict[str, Figure]:
-    """The figures for which the folder has data, by name, in the order of the page."""
-    drawn: dict[str, Figure] = {}
-    field, spectra = run.arrays("solution.npz"), run.arrays("spectra.npz")
-    if "x" in field and "u" in field:
-        drawn["solution"] = maps.solution(field)
-    drawn["convergence"] = convergence(run.metrics)
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the page: its heading, what it shows in words, and how a dark page treats it."""
+
+    title: str
+    figure: Figure
+    text: str
+    kind: str = "lines"
+
+
+def _draw(run: Run, steps: Sequence[int] | None) -> dict[str, Drawn]:
+    """The figures for which the folder has data, by file name, in the order of the page."""
+    drawn: dict[str, Drawn] = {}
+    field, spectra, last = run.arrays("solution.npz"), run.arrays("spectra.npz"), run.metrics[-1]
+    sliced = "slice_u" in field
+    # without a reference a map says more than points scattered over the same plane
+    if "x" in field and "u" in field and not (sliced and "reference" not in field):
+        text = (
+            "The solution, the reference where one is known, and the base-10 logarithm of the "
+            f"absolute error; L2 error {number(run.value('l2_error'))}."
+        )
+        drawn["solution"] = Drawn("Solution", maps.solution(field), text, "map")
+    if sliced:
+        text = (
+            "The solution on planes through the centre of the domain, its values from "
+            f"{field['slice_u'].min():.3g} to {field['slice_u'].max():.3g}; where it is known the "
+            "exact solution and the base-10 logarithm of the absolute error."
+        )
+        drawn["slices"] = Drawn("Slices", slices(field), text, "map")
+    drawn["convergence"] = Drawn("Convergence", convergence(run.metrics), _fall(run))
     if len(spectra.get("step", ())):
-        drawn["spectrum"] = spectrum(spectra)
-    if any(key.startswith("points_") for key in field):
-        drawn["points"] = maps.collocation(field)
+        text = (
+            "Singular values of the Jacobian and reconstruction errors RCE against their index n "
+            "at chosen steps; the cutoff is the dashed horizontal line, the rank the dotted "
+            "vertical line, r∩ the circle where the curves cross, rε the triangle. "
+            f"From r∩ = {r_cap(spectra, 0)} at step {spectra['step'][0]} "
+            f"to {r_cap(spectra, -1)} at step {spectra['step'][-1]}."
+        )
+        drawn["spectrum"] = Drawn("Spectrum", spectrum(spectra, steps), text)
+    if any(line.get("regularization") is not None for line in run.metrics):
+        refused = sum(line.get("accepted") is False for line in run.metrics)
+        text = (
+            "Against the step: mean square residual; rank of the step with r∩ and rε; cutoff on "
+            f"the singular values or λ; step size. At the end rank {number(last.get('rank'))}, "
+            f"cutoff or λ {number(last.get('regularization'))}; {refused} logged steps refused."
+        )
+        drawn["cutoff"] = Drawn("What the cutoff did", cutoff(run.metrics, spectra), text)
+    if points := {k[7:]: len(v) for k, v in field.items() if k.startswith("points_")}:
+        counted = ", ".join(f"{count} in {term}" for term, count in points.items())
+        text = f"The collocation points, one colour and marker a term: {counted}."
+        drawn["points"] = Drawn("Points", maps.collocation(field), text, "map")
     if residual := overfitting.residual_maps(run.path):
-        drawn["residual"] = overfitting.picture(residual)
+        rms = ", ".join(f"rms {m.rms:.2g} in {term}" for term, m in residual.items())
+        text = (
+            "The base-10 logarithm of the absolute residual on a dense grid, one panel a term on a "
+            f"box, with the collocation points over it: {rms}."
+        )
+        drawn["residual"] = Drawn("Residual", overfitting.picture(residual), text, "map")
     return drawn
 
 
+def _fall(run: Run) -> str:
+    """The convergence of a run in words."""
+    first, last = run.metrics[0], run.metrics[-1]
+    mean_square, error = (
+        f"from {number(first.get(key))} at step {first['step']} to {number(last.get(key))} at "
+        f"step {last['step']}"
+        for key in ("mean_square_residual", "l2_error")
+    )
+    return (
+        "Convergence against steps and against solving time, on training and held-out points, in "
+        f"total and by term: mean square residual {mean_square}, held-out at the end "
+        f"{number(last.get('heldout_residual'))}; L2 error {error}."
+    )
+
+
+def _written(run: Run, steps: Sequence[int] | None) -> dict[str, tuple[Path, Drawn]]:
+    """The figures of a run and the PNG files they were written to, by name."""
+    drawn = _draw(run, steps)
+    folder = run.path / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, one in drawn.items():
+        one.figure.savefig(folder / f"{name}.png", dpi=DPI)
+    return {name: (folder / f"{name}.png", one) for name, one in drawn.items()}
+
+
 def figures(run_dir: Path) -> list[Path]:
-    """Write figures/{solution,convergence,spectrum,points,residual}.png, as far as the run has the
-    data.
+    """Write figures/{solution,slices,convergence,spectrum,cutoff,points,residual}.png, as far as
+    the run has the data.
 
     Raises:
         ReportError: no run folder, no logged step, or a file that cannot be read.
     """
-    run = Run(Path(run_dir))
-    drawn = _draw(run)
-    folder = run.path / "figures"
-    folder.mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
-    return [folder / f"{name}.png" for name in drawn]
+    return [path for path, _ in _written(Run(Path(run_dir)), None).values()]
 
 
-def report(run_dir: Path) -> Path:
+def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     """Write the figures and report.html, one page that needs nothing beside itself.
+
+    Args:
+        steps: the steps whose spectra are shown, each the nearest that was recorded.
 
     Raises:
         ReportError: as `figures`.
@@ -78,147 +133,95 @@ def report(run_dir: Path) -> Path:
     run = Run(Path(run_dir))
     # what is cheap to read is read first, so that a broken file is reported before any drawing
     last, result, environment = run.metrics[-1], run.result, run.json("environment.json")
-    texts = _alternatives(run)
-    state = ended(result) or "not finished: the values are those of the last logged step"
+    kernels = _kernels(run)
+    parts: dict[str, str] = {}
+    for path, one in _written(run, steps).values():
+        parts[one.title] = page.image(path, one.text, one.kind)
+        if path.stem == "spectrum":
+            parts[one.title] += _asked(run, steps) + film(run.arrays("spectra.npz"))
+    parts |= kernels
+    if spent := run.value("seconds_by_part"):
+        parts["Time"] = _time(spent, result.get("compile_seconds"), last)
+    values = {k: v for k, v in (result or last).items() if not isinstance(v, dict)}
+    listed = [[QUANTITIES.get(k, k.replace("_", " ")), number(v)] for k, v in values.items()]
+    parts["Result"] = page.table(["quantity", "value"], listed)
+    parts["Repeat this run"] = f"<pre>{escape(_command(run, environment))}</pre>"
+    parts["Configuration"] = f'<pre tabindex="0">{escape(run.config_text)}</pre>'
+    described = json.dumps(environment, indent=2, ensure_ascii=False)
+    parts["Environment"] = f'<pre tabindex="0">{escape(described)}</pre>'
+    body = [*_heading(run), *page.sections(parts)]
+    return page.write(run.path / "report.html", f"{run.problem}, {run.rule}", body)
+
+
+def _heading(run: Run) -> list[str]:
+    """What the run is, how it ended, its figures in one table, and a warning where one is due."""
+    state = ended(run.result) or "not finished: the values are those of the last logged step"
     body = [
         f"<h1>{escape(run.problem)}</h1>",
         f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. Ended by: '
         f"{escape(str(state))}.</p>",
-    ]
-    overfitted = {**last, **result}.get("overfitted")
-    if overfitted:
-        residual, heldout = ({**last, **result}[key] for key in list(QUANTITIES)[1:3])
+        page.table(
+            list(QUANTITIES.values()), [[number(run.value(key)) for key in QUANTITIES]]
+        ),
+    ]  # fmt: skip
+    if overfitted := run.value("overfitted"):
+        residual, heldout = run.value("mean_square_residual"), run.value("heldout_residual")
         body.append(
             f'<p class="warn">Overfitted ({escape(", ".join(overfitted))}): the held-out mean '
             f"square residual is {heldout / residual:.2g} times that on the collocation points: "
             "the equation may hold at those only. More or better placed points would help.</p>"
         )
-    for path in figures(run.path):
-        body.append(f"<h2>{path.stem.capitalize()}</h2>{page.image(path, texts[path.stem])}")
-    values = result or {k: v for k, v in last.items() if not isinstance(v, dict)}
-    body.append(
-        "<h2>Result</h2>"
-        + page.table(["quantity", "value"], [[k, _text(v)] for k, v in values.items()])
+    return body
+
+
+def _asked(run: Run, steps: Sequence[int] | None) -> str:
+    """A line about steps that were asked for and not recorded."""
+    recorded = run.arrays("spectra.npz")["step"]
+    off = [step for step in steps or () if step not in recorded]
+    if not off:
+        return ""
+    near = ", ".join(f"{int(recorded[np.abs(recorded - s).argmin()])} for {s}" for s in off)
+    return (
+        f'<p class="soft">The nearest recorded spectra: {near}; run.spectra_every sets how '
+        "many there are. That of step 1 belongs to the initial parameters.</p>"
     )
-    command = f"distgram solve {shlex.quote(f'{run.path}/config.toml')} --out NEW_FOLDER"
-    body.append(f"<h2>Repeat this run</h2><pre>{escape(command)}</pre>")
-    body.append(f"<h2>Configuration</h2><pre>{escape(run.config_text)}</pre>")
-    described = json.dumps(environment, indent=2, ensure_ascii=False)
-    body.append(f"<h2>Environment</h2><pre>{escape(described)}</pre>")
-    return page.write(run.path / "report.html", f"{run.problem}, {run.rule}", body)
 
 
-def _alternatives(run: Run) -> dict[str, str]:
-    """What each figure shows, in words, for those who can't see it."""
-    first, last = run.metrics[0], run.metrics[-1]
-    falls = (
-        f"from {_text(first.get(key))} at step {first['step']} to {_text(last.get(key))} at step "
-        f"{last['step']}"
-        for key in ("mean_square_residual", "l2_error")
-    )
-    return {
-        "solution": "The solution, the reference where one is known, and the base-10 logarithm "
-        f"of the absolute error; L2 error {_text(last.get('l2_error'))}.",
-        "convergence": "Convergence against steps and against solving time: mean square residual "
-        "{}; L2 error {}.".format(*falls),
-        "spectrum": "Singular values of the Jacobian and reconstruction errors RCE against their "
-        "index n at steps from the first to the last logged; the cutoff is the dashed horizontal "
-        "line, the rank the dotted vertical line, r_cap where the two curves cross.",
-        "points": "The collocation points, one colour and marker a term.",
-        "residual": "The base-10 logarithm of the absolute residual on a dense grid, one panel a "
-        "term on a box, with the collocation points over it.",
-    }
+def _kernels(run: Run) -> dict[str, str]:
+    """What `distgram diagnose` has left in the folder: NAME.png, with its title and alternative
+    text in NAME.json."""
+    parts: dict[str, str] = {}
+    for path in sorted((run.path / "diagnostics").glob("*.png")):
+        told = run.json(f"diagnostics/{path.stem}.json")
+        if not {"title", "alt"} <= told.keys():
+            raise ReportError(
+                f"{path.with_suffix('.json')}: expected a JSON object with `title` and `alt`, "
+                f"which describe {path.name}: `distgram diagnose` writes both."
+            )
+        parts[str(told["title"])] = page.image(path, str(told["alt"]))
+    return parts
 
 
-def summary(run_dirs: Iterable[Path]) -> list[dict[str, Any]]:
-    """One row a group of runs with the same problem, rule and configuration, whatever the seed.
-
-    Keys: problem, rule, configuration (where the groups of one problem and rule differ), seeds,
-    runs, reasons (reason -> count), and for each of QUANTITIES NAME_mean, NAME_std (None below
-    two values) and NAME_count, the number of finished runs in which the value is known.
-    """
-    groups = _groups(run_dirs)
-    return [_row(runs, groups) for runs in groups]
-
-
-def _groups(run_dirs: Iterable[Path]) -> list[list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for path in dict.fromkeys(Path(p).resolve() for p in run_dirs):
-        run = Run(path)
-        key = json.dumps([run.problem, run.rule, run.settings], sort_keys=True, default=str)
-        groups.setdefault(key, []).append(run)
-    if not groups:
-        raise ReportError("compare: no run folder given, expected at least one.")
-    return [groups[key] for key in sorted(groups, key=lambda k: json.loads(k)[:2])]
+def _time(spent: dict[str, float], compiling: float | None, last: dict[str, Any]) -> str:
+    """Where the seconds went: a row a part, with its share of the solving."""
+    whole = sum(spent.values())
+    rows = [[part, f"{s:.3g}", f"{s / whole:.1%}" if whole else ""] for part, s in spent.items()]
+    if last["step"]:
+        per_step = spent.get("steps", 0.0) / last["step"]
+        rows.append(["one step, on average", f"{per_step:.3g}", ""])
+    if compiling is not None:
+        rows.append(["compiling, before solving", f"{compiling:.3g}", ""])
+    return page.table(["part", "seconds", "share of solving"], rows)
 
 
-def _row(runs: list[Run], groups: list[list[Run]]) -> dict[str, Any]:
-    first = runs[0]
-    finished = [run for run in runs if run.result]
-    row: dict[str, Any] = {
-        "problem": first.problem,
-        "rule": first.rule,
-        "configuration": _configuration(first, [group[0] for group in groups]),
-        "seeds": len({run.seed for run in runs}),
-        "runs": len(runs),
-        "reasons": Counter((ended(r.result) or "?") if r.result else "unfinished" for r in runs),
-    }
-    for key in QUANTITIES:
-        values = [float(r.result[key]) for r in finished if r.result.get(key) is not None]
-        row[f"{key}_mean"] = statistics.fmean(values) if values else None
-        spread = len(values) > 1 and all(map(math.isfinite, values))
-        row[f"{key}_std"] = statistics.stdev(values) if spread else None
-        row[f"{key}_count"] = len(values)
-    return row
-
-
-def _configuration(run: Run, others: list[Run]) -> str:
-    """The settings in which this run differs from others of the same problem and rule."""
-    rivals = [o.settings for o in others if (o.problem, o.rule) == (run.problem, run.rule)]
-    keys = [k for k, v in run.settings.items() if any(o.get(k) != v for o in rivals)]
-    return ", ".join(f"{key} = {run.settings[key]}" for key in keys)
-
-
-def cells(row: dict[str, Any]) -> list[str]:
-    """A row of `summary` as text, one cell a column of HEADER: mean ± standard deviation."""
-    shown = [row["problem"], row["rule"], row["configuration"], str(row["seeds"])]
-    for key in QUANTITIES:
-        mean, std, count = (row[f"{key}_{part}"] for part in ("mean", "std", "count"))
-        text = _text(mean) if std is None else f"{_text(mean)} ± {std:.2g}"
-        shown.append(text + (f" ({count} of {row['runs']})" if 0 < count < row["runs"] else ""))
-    shown.append(", ".join(f"{reason} ({n})" for reason, n in row["reasons"].items()))
-    return shown
-
-
-def compare(run_dirs: Iterable[Path], out: Path) -> Path:
-    """Write compare.png (convergence of all runs) and compare.html (with the table) to `out`.
-
-    Raises:
-        ReportError: no folder given, or as `figures`.
-    """
-    run_dirs, out = list(run_dirs), Path(out)
-    rows = summary(run_dirs)
-    curves: dict[str, dict[str, list[Metrics]]] = {}
-    for row, runs in zip(rows, _groups(run_dirs), strict=True):
-        label = ": ".join(filter(None, (row["rule"], row["configuration"])))
-        curves.setdefault(row["problem"], {})[label] = [run.metrics for run in runs]
-    out.mkdir(parents=True, exist_ok=True)
-    overlay(curves).savefig(out / "compare.png", dpi=DPI)
-    body = [
-        "<h1>Comparison of runs</h1>",
-        '<p class="soft">Mean ± sample standard deviation over the finished runs of each group; '
-        "the runs of a group differ in their seed only.</p>",
-        page.table(HEADER, [cells(row) for row in rows]),
-        page.image(
-            out / "compare.png",
-            "Convergence of L2 error and mean square residual against "
-            "steps and solving time: one colour a group, one line a run.",
-        ),
-    ]
-    return page.write(out / "compare.html", "Comparison of runs", body)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "not known"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _command(run: Run, environment: dict[str, Any]) -> str:
+    """The command that repeats a run from its own folder."""
+    words = ["distgram", "solve", f"{run.path}/config.toml", "--out", "NEW_FOLDER"]
+    if (run.path / "problem.py").is_file():
+        words += ["--set", f'problem.file="{run.path}/problem.py"']
+    devices, processes = len(environment.get("devices", ())), environment.get("processes", 1)
+    if processes > 1:
+        words += ["--ray", "--workers", str(processes)]
+    elif used := run.result.get("devices"):
+        words += ["--devices", str(used)] if used < devices else []
+    return shlex.join(words)

@@ -12,6 +12,15 @@ from typing import Any
 
 import numpy as np
 
+# What a result says in numbers, and in words.
+QUANTITIES = {
+    "l2_error": "L2 error",
+    "mean_square_residual": "mean square residual",
+    "heldout_residual": "held-out mean square residual",
+    "seconds": "solving time (s)",
+    "steps": "steps",
+}
+
 
 class ReportError(ValueError):
     """A folder that cannot be reported on: the message names the file, and what was expected."""
@@ -54,6 +63,11 @@ class Run:
     @cached_property
     def result(self) -> dict[str, Any]:
         return self.json("result.json")
+
+    def value(self, key: str) -> Any:
+        """A value of the result; while there is none, of the last logged step. None: unknown."""
+        last = self.metrics[-1]
+        return ({"steps": last["step"]} | last | self.result).get(key)
 
     @property
     def problem(self) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from distgram import config as configs
+from distgram import storage
 from distgram.assemble import build_model, build_problem
 from distgram.checkpoint import newest, read_theta
 from distgram.config import Config
@@ -85,14 +86,14 @@ class Solution:
         return values if x.ndim == 2 else values[0]
 
 
-def load(run_dir: str | Path) -> Solution:
+def load(run_dir: str | os.PathLike[str]) -> Solution:
     """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
 
     Raises:
         ConfigError: no config.toml in it. CheckpointError: no whole checkpoint.
     """
     set_precision()
-    run_dir = Path(run_dir).absolute()
+    run_dir = storage.absolute(storage.folder(run_dir))
     config = configs.load(run_dir / "config.toml")
     copy, file = run_dir / "problem.py", config.problem.file
     if file is not None and copy.is_file():

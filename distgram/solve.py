@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding
 
+from distgram import storage
 from distgram.alarm import overfitted, warning
 from distgram.assemble import Assembled, assemble
 from distgram.checkpoint import Checkpoints
+from distgram.clock import Clock
 from distgram.config import Config, dump
 from distgram.measure import Measure
 from distgram.mesh import REPLICATED
@@ -36,7 +37,8 @@ from distgram.state import (
     settled,
     start,
 )
-from distgram.step import Seen, Step, make_step
+from distgram.step import Seen, Step, make_step, step_values
+from distgram.storage import Folder
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
@@ -45,7 +47,8 @@ ASKED = ("signal", "stop requested")
 @dataclass(frozen=True)
 class Result:
     """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
-    overfitted: the terms whose held-out residual has parted from that on the points."""
+    seconds_by_part: what the seconds of solving were spent on. overfitted: the terms whose held-out
+    residual has parted from that on the points."""
 
     problem: str
     rule: str
@@ -55,6 +58,7 @@ class Result:
     steps: int
     seconds: float
     compile_seconds: float
+    seconds_by_part: dict[str, float]
     mean_square_residual: float
     heldout_residual: float
     l2_error: float | None
@@ -77,7 +81,7 @@ class Result:
 def solve(
     config: Config,
     mesh: Mesh,
-    run_dir: Path,
+    run_dir: Folder,
     *,
     resume: bool = False,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
@@ -90,8 +94,8 @@ def solve(
     alike, and the first one writes.
 
     Args:
-        run_dir: an absolute path: the folder of this run, made by `recording.start`, shared by
-            all processes.
+        run_dir: an absolute path or gs://: the folder of this run, made by `recording.start`,
+            shared by all processes.
         resume: go on from the newest whole checkpoint in run_dir.
         watch: called with each row of metrics. say: called with a line worth reading.
         alive: called before each step, and once everything is compiled.
@@ -106,12 +110,12 @@ def solve(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     about: dict[str, Any] = {"config": dump(config), "devices": mesh.size}
     about |= {"processes": jax.process_count()}
-    seconds, saved = 0.0, -1
+    clock, seconds, saved = Clock(), 0.0, -1
     if not resume:
         state = start(run)
     else:
         run, state, saved, meta = restored(run, checkpoints)
-        seconds = meta["seconds"]
+        clock, seconds = Clock(meta.get("seconds_by_part")), meta["seconds"]
         say(f"resumed at step {saved} after {seconds:.1f} s of solving")
         if (meta["devices"], meta.get("processes", 1)) != (mesh.size, jax.process_count()):
             say(
@@ -122,7 +126,8 @@ def solve(
         f"{run.problem.name} by {config.rule.name}: P = {run.model.p}, S = {run.size}, "
         f"{_layout(about)}, {run.residual.blocks} row block(s) a device"
     )
-    asks = run_dir / STOP if jax.process_index() == 0 else None
+    first = jax.process_index() == 0
+    asked_to_stop = storage.of(run_dir).appears(run_dir / STOP) if first else bool
     info: StepInfo | None = None
     seen: Seen | None = None
     row: dict[str, Any] = {}
@@ -134,11 +139,12 @@ def solve(
         step, measure, placing = _compiled(run, state)
         compile_seconds = time.perf_counter() - began
         began = time.perf_counter() - seconds
+        clock.start()
         while True:
             alive()
             at, seconds = int(state.step), time.perf_counter() - began
             signal = caught[0] if caught else SIGTERM if preempted(at) else 0
-            asked = "signal" if signal else "stop requested" if asks and asks.exists() else None
+            asked = "signal" if signal else "stop requested" if asked_to_stop() else None
             reason = of_step(state, info, seen, limits) or asked or of_budget(at, limits, seconds)
             reason, seconds, signal = agree(reason, seconds, signal, state.theta, at)
             if reason == "target" and info is not None and info.loss < state.best_loss:
@@ -147,7 +153,9 @@ def solve(
                 row = {"step": at, "seconds": seconds} | measure(
                     state.theta, state.points, key_at(state)
                 )
-                row |= _step_values(info)
+                row |= step_values(info)
+                clock.lap("measuring")
+                row |= {"seconds_by_part": dict(clock.parts)}
                 # a target counts at the last step of a budget too
                 shown = None if reason in ASKED else of_row(row, limits)
                 reason = agree(shown or reason, seconds, signal, state.theta, at).reason
@@ -169,9 +177,11 @@ def solve(
                 if reason != "non-finite":
                     recorder.flush()
                     about |= saved_meta(run, state) | {"seconds": seconds}
+                    about |= {"seconds_by_part": clock.parts}
                     checkpoints.save(at, state._asdict(), about)
                     recorder.config(about["config"])
                     saved = at
+            clock.lap("recording")
             if reason:
                 break
             if placing.due(at) and placing.grows(state):
@@ -181,11 +191,14 @@ def solve(
                 step, measure, placing = _compiled(run, state)
                 paused = time.perf_counter() - paused
                 began, compile_seconds = began + paused, compile_seconds + paused
+                clock.start()
             elif placing.due(at):
                 state = placing(state)
+                clock.lap("placing points")
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
             info = took
             state = after(run, state, theta, method_state, float(took.loss))
+            clock.lap("steps")
 
     row |= measure(state.best_theta, state.points, key_at(state))
     result = Result(
@@ -197,6 +210,7 @@ def solve(
         steps=int(state.step),
         seconds=seconds,
         compile_seconds=compile_seconds,
+        seconds_by_part=clock.parts,
         mean_square_residual=row["mean_square_residual"],
         heldout_residual=row["heldout_residual"],
         l2_error=row["l2_error"],
@@ -226,18 +240,6 @@ def _layout(meta: dict[str, Any]) -> str:
     """Devices, and processes where there are several, in words."""
     processes = meta.get("processes", 1)
     return f"{meta['devices']} device(s)" + (f" in {processes} processes" * (processes > 1))
-
-
-def _step_values(info: StepInfo | None) -> dict[str, Any]:
-    """The part of a metrics row that says what the last step did."""
-    if info is None:
-        return {"rank": None, "regularization": None, "step_size": None, "accepted": None}
-    return {
-        "rank": int(info.rank) if int(info.rank) >= 0 else None,
-        "regularization": float(info.regularization),
-        "step_size": float(info.step_size),
-        "accepted": bool(info.accepted),
-    }
 
 
 def _cutoff(info: StepInfo, rule: str) -> float:

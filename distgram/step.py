@@ -98,3 +98,15 @@ def initial_state(run: Assembled, theta: Float[Array, " p"], points: tuple[Point
     if isinstance(method, Rule):
         return method.init(run.model.p), run.factorization.init(run.residual, theta, points)
     return jax.jit(lambda t, p: method.init(PointsObjective(run.residual, p), t))(theta, points)
+
+
+def step_values(info: StepInfo | None) -> dict[str, Any]:
+    """The part of a metrics row that says what the last step did."""
+    if info is None:
+        return {"rank": None, "regularization": None, "step_size": None, "accepted": None}
+    return {
+        "rank": int(info.rank) if int(info.rank) >= 0 else None,
+        "regularization": float(info.regularization),
+        "step_size": float(info.step_size),
+        "accepted": bool(info.accepted),
+    }

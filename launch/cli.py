@@ -9,19 +9,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from launch import job_commands, options
+from launch import job_commands, options, page_commands
 from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
     from distgram.config import Config
     from distgram.solve import Result
+    from distgram.storage import Folder
     from launch.ray_cluster import Request
 
 app = typer.Typer(
@@ -32,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(page_commands.app)
 app.add_typer(job_commands.app)
 
 # The term's operator on the exact solution is wrong beyond rounding, relative to its own size.
@@ -43,7 +43,7 @@ def list_() -> None:
     """Show the problems with their equations, and every name a config can choose."""
     from launch.describe import choices, problems
 
-    console = _console(sys.stdout)
+    console = options.console(sys.stdout)
     for problem in problems():
         console.print(problem.name, style="bold")
         for line in problem.lines:
@@ -61,10 +61,7 @@ def list_() -> None:
 def check(
     config: ConfigArgument,
     set_: SetOption = None,
-    devices: Annotated[
-        int | None,
-        typer.Option("--devices", metavar="N", min=1, help="Plan for N devices, here or not."),
-    ] = None,
+    devices: options.PlannedOption = None,
     memory_gib: Annotated[
         float | None, typer.Option("--memory-gib", metavar="M", help="memory.budget_gib.")
     ] = None,
@@ -76,7 +73,7 @@ def check(
     from launch.describe import operator_residuals
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
-    checked, console = load(config, [*(set_ or ()), *limit]), _console(sys.stdout)
+    checked, console = load(config, [*(set_ or ()), *limit]), options.console(sys.stdout)
     examined = planner.examine(checked, devices)
     run = examined.run
     for shown in planner.tables(examined, checked.memory.budget_gib):
@@ -101,34 +98,34 @@ def check(
 @options.with_cluster
 def solve(
     config: ConfigArgument,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Run folder; runs/<config>-seed<seed>."),
-    ] = None,
+    out: options.OutOption = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="run.seed.")] = None,
     set_: SetOption = None,
     devices: DevicesOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older run in DIR.")] = False,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
+    tensorboard: options.TensorBoardOption = False,
     cluster: Request | None = None,
 ) -> None:
     """Solve the problem of a config; everything it gives goes to a run folder."""
     from distgram.config import load
+    from distgram.storage import absolute, folder
     from launch.live import showing
 
     overrides = [*(set_ or ()), *([] if seed is None else [f"run.seed={seed}"])]
     checked = load(config, overrides)
-    run_dir = out or Path("runs") / f"{config.stem}-seed{checked.run.seed}"
-    with showing(checked, json_, rows) as (watch, say, shown):
+    run_dir = folder(out or f"runs/{config.stem}-seed{checked.run.seed}")
+    there = absolute(run_dir)
+    with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
             from launch import ray_train
 
-            result = ray_train.start(checked, run_dir.absolute(), cluster, force, watch, say)
+            result = ray_train.start(checked, there, cluster, force, watch, say)
         else:
             from launch import local
 
-            result = local.start(checked, run_dir.absolute(), devices, force, watch, say)
+            result = local.start(checked, there, devices, force, watch, say)
     _finish(result, checked, run_dir, shown, json_, rows)
 
 
@@ -140,6 +137,7 @@ def resume(
     devices: DevicesOption = None,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
+    tensorboard: options.TensorBoardOption = False,
     cluster: Request | None = None,
 ) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had not been interrupted.
@@ -147,50 +145,25 @@ def resume(
     Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
     another number of devices or workers the steps are equal within rounding only.
     """
+    from distgram.storage import absolute, folder
     from launch import local
     from launch.live import showing
 
-    config, saved = local.resumed_config(run, set_ or ())
-    with showing(config, json_, rows) as (watch, say, shown):
+    run_dir = folder(run)
+    there = absolute(run_dir)
+    config, saved = local.resumed_config(run_dir, set_ or ())
+    with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
             from launch import ray_train
 
-            result = ray_train.resume(config, run.absolute(), cluster, watch, say)
+            result = ray_train.resume(config, there, cluster, watch, say)
         else:
-            result = local.resume(config, run.absolute(), devices, saved, watch, say)
-    _finish(result, config, run, shown, json_, rows)
-
-
-@app.command()
-def report(run: RunArgument) -> None:
-    """Draw the figures of a run and write its page, report.html."""
-    from distgram import report as reports
-
-    print(reports.report(run))
-
-
-@app.command()
-def compare(
-    runs: options.RunsArgument,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Where compare.html goes.")
-    ] = Path("compare"),
-) -> None:
-    """Compare runs: mean and standard deviation over the seeds, and their convergence."""
-    from distgram import report as reports
-
-    rows = reports.summary(runs)
-    page = reports.compare(runs, out)
-    for row in rows:
-        table = Table(show_header=False, box=None)
-        for name, text in zip(reports.HEADER, reports.cells(row), strict=True):
-            table.add_row(name, text)
-        _console(sys.stdout).print(table, "")
-    print(page)
+            result = local.resume(config, there, devices, saved, watch, say)
+    _finish(result, config, run_dir, shown, json_, rows)
 
 
 def _finish(
-    result: Result, config: Config, run_dir: Path, shown: TextIO, as_json: bool, as_rows: bool
+    result: Result, config: Config, run_dir: Folder, shown: TextIO, as_json: bool, as_rows: bool
 ) -> None:
     """Say how the run ended, and exit with its code."""
     from launch.ending import ending
@@ -202,11 +175,6 @@ def _finish(
     if as_json or as_rows:
         print_json("@result " if as_rows else "", result.values())
     raise typer.Exit(code)
-
-
-def _console(out: TextIO) -> Console:
-    console = Console(file=out)
-    return console if console.is_terminal else Console(file=out, width=200)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from distgram.config import Config
 from distgram.report import report
 from distgram.run_folder import ended
 from distgram.solve import Result
+from distgram.storage import Folder
 
 
-def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str]]:
+def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[str]]:
     """Write the report of a run; its exit code, and the lines that say how it ended."""
     said = [
         f"{ended(result.values())}: {result.steps} steps in {result.seconds:.1f} s (and "
@@ -37,15 +37,17 @@ def ending(result: Result, config: Config, run_dir: Path) -> tuple[int, list[str
         missed = target_missed(result, config)
         code = 0 if result.success and missed is None else 1
         said += [missed] if missed else []
-        if math.isfinite(result.mean_square_residual):
-            try:
-                said.append(f"report: {report(run_dir)}")
-            except OSError as error:
-                said.append(
-                    f"the report could not be written ({error.strerror or error}): make room, "
-                    f"then `distgram report {run_dir}` writes it"
-                )
-                code = 2
+    if not isinstance(run_dir, Path):  # figures are drawn from files
+        said.append(f"`distgram fetch {run_dir}` copies it here, for `distgram report`")
+        return code, said
+    try:
+        said.append(f"report: {report(run_dir)}")
+    except OSError as error:
+        said.append(
+            f"the report could not be written ({error.strerror or error}): make room, "
+            f"then `distgram report {run_dir}` writes it"
+        )
+        code = 2 if result.signal is None else code
     return code, said
 
 

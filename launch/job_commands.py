@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
 from launch.errors import ClusterError
+from launch.options import console
 from launch.submit_commands import RESUME, AddressOption, IdArgument, app
 
 if TYPE_CHECKING:
@@ -33,8 +34,25 @@ class Commands(TyperGroup):
 
 
 @app.command()
-def watch(given: IdArgument, address: AddressOption = None) -> None:
+def watch(
+    given: Annotated[
+        str, typer.Argument(metavar="ID|RUN", help="A job's or run's id; with --web also a folder.")
+    ],
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve the page of the run, to this machine only.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", min=1, max=65535, help="For --web.")
+    ] = None,
+    address: AddressOption = None,
+) -> None:
     """Follow a job: the table that `solve` shows, then how it ended. The exit code is its own."""
+    if web:
+        return _serve(given, port or 0, address)
+    if Path(given).is_dir():
+        raise ClusterError(f"{given}: is a folder: `distgram watch {given} --web` shows its page.")
+    if port is not None:
+        raise ClusterError(f"--port {port}: needs --web.")
     from launch import jobs
     from launch.job_client import cluster
     from launch.job_follow import exit_code, follow
@@ -53,6 +71,26 @@ def watch(given: IdArgument, address: AddressOption = None) -> None:
         print(details.message, file=sys.stderr)
     print(f"{name}: {details.status.value.lower()}, exit code {code}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+def _serve(given: str, port: int, address: str | None) -> None:
+    """Serve the page of a run until Ctrl-C: of a folder here, else of a job."""
+    from launch import jobs, web
+    from launch.job_client import cluster
+
+    def until_stopped(source: web.Source) -> None:
+        with web.Server(source, port) as server:
+            print(f"{server.url} shows {source.title}; Ctrl-C ends it", flush=True)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                print()
+
+    if Path(given).is_dir():
+        return until_stopped(web.Folder(Path(given)))
+    with cluster(address) as client:
+        name, _, job = jobs.find(client, given)
+        until_stopped(web.FollowedJob(client, name, job))
 
 
 def _shown(progress: Progress) -> Callable[[str], None]:
@@ -152,25 +190,30 @@ def ps(address: AddressOption = None) -> None:
                 f"{(ended - began) / 1e3:.0f}",
                 job.run,
             )
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
+    console(sys.stdout).print(table)
 
 
 @app.command()
 def fetch(
-    given: IdArgument,
+    given: Annotated[str, typer.Argument(metavar="ID|gs://RUN", help="A run's id, or its folder.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="A new folder; runs/<run's id>.")
     ] = None,
     address: AddressOption = None,
 ) -> None:
-    """Copy the run folder of a job to this machine; prints where it is."""
+    """Copy the run folder of a job, or one on gs://, to this machine; prints where it is."""
     from launch import jobs, run_files
     from launch.job_client import cluster
 
-    with cluster(address) as client:
-        _, _, job = jobs.find(client, given)
-        folder = out or Path("runs") / job.run_id
-        with job.environment() as env:
-            run_files.fetch(client, env, job.run, folder)
+    if given.startswith("gs://"):
+        folder = out or Path("runs") / given.rstrip("/").rpartition("/")[2]
+        run_files.fetch(given, folder)
+    else:
+        with cluster(address) as client:
+            _, _, job = jobs.find(client, given)
+            folder = out or Path("runs") / job.run_id
+            with job.environment() as env:
+                there = not run_files.seen_from_here(job.run)
+                packed = functools.partial(run_files.perform, client, env, job.run, "pack")
+                run_files.fetch(job.run, folder, packed if there else None)
     print(folder)

@@ -46,6 +46,7 @@ class Job(BaseModel, frozen=True):
         run: the run folder, as the cluster sees it. config: the name of the config.
         limits: the budgets of the run. layout: options of `solve --ray`, as workers = "2".
         package: whether distgram itself is uploaded. env: environment variables of the job.
+        tensorboard: whether events are written for TensorBoard.
     """
 
     run: str
@@ -54,6 +55,7 @@ class Job(BaseModel, frozen=True):
     layout: dict[str, str | int | float]
     package: bool = False
     env: dict[str, str] = {}
+    tensorboard: bool = False
 
     @property
     def run_id(self) -> str:
@@ -221,6 +223,7 @@ def _submit(client: JobSubmissionClient, job: Job, env: dict[str, Any], *command
     earlier = [ID.fullmatch(name) for name, (_, j) in jobs(client).items() if j.run == job.run]
     number = max((int(m[3] or 0) for m in earlier if m), default=0) + 1
     options = [f"--{key.replace('_', '-')}={value}" for key, value in job.layout.items()]
+    options += ["--tensorboard"] if job.tensorboard else []
     words = ["python", "-m", "launch.cli", *command, "--ray", *options, "--rows"]
     return client.submit_job(
         entrypoint=shlex.join(words),

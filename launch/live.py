@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +15,8 @@ from rich.table import Table
 
 from distgram.config import Config, RunConfig
 from distgram.recording import finite
+from distgram.storage import Folder
+from launch.tensorboard import recording
 
 Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
@@ -107,14 +110,21 @@ def _width(name: str) -> int:
 
 
 @contextmanager
-def showing(config: Config, as_json: bool, as_rows: bool) -> Iterator[tuple[Watch, Say, TextIO]]:
-    """What is called with each row, with each line worth reading, and where these are shown."""
+def showing(
+    config: Config, as_json: bool, as_rows: bool, events: Folder | Literal[False] = False
+) -> Iterator[tuple[Watch, Say, TextIO]]:
+    """What is called with each row, with each line worth reading, and where these are shown.
+
+    Args:
+        events: the run folder whose TensorBoard events are to be written, if they are.
+    """
     shown = sys.stderr if as_json or as_rows else sys.stdout
     with Progress(shown, config.run) as progress:
+        watch = progress.watch
         if as_rows:
-            yield (lambda row: print_json("@row ", row)), progress.say, shown
-        else:
-            yield progress.watch, progress.say, shown
+            watch = functools.partial(print_json, "@row ")
+        with recording(events, watch) as both:
+            yield both, progress.say, shown
 
 
 def print_json(before: str, values: dict[str, Any]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from distgram import checkpoint, recording, solve
+from distgram import checkpoint, recording, solve, storage
 from distgram.assemble import Assembled, assemble, draw_points, held_out_points
 from distgram.baselines import BaselineError
 from distgram.config import Config, ConfigError, dump, load
@@ -28,12 +27,13 @@ from distgram.regions import RegionError
 from distgram.rules import RuleError
 from distgram.run_folder import ReportError, flat
 from distgram.solve import Result
+from distgram.storage import Folder, StorageError
 from launch.errors import ClusterError
 
 USER_ERRORS = (
     *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
     *(PlanError, ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
-    *(ClusterError, ReplicaError),
+    *(ClusterError, ReplicaError, StorageError),
 )
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
@@ -74,7 +74,7 @@ def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
 
 
 def start(
-    config: Config, run_dir: Path, devices: int | None, force: bool, watch: Watch, say: Say
+    config: Config, run_dir: Folder, devices: int | None, force: bool, watch: Watch, say: Say
 ) -> Result:
     """Solve a config in a new run folder."""
     mesh, _ = prepare(config, devices)
@@ -82,15 +82,15 @@ def start(
     return _solve(config, mesh, run_dir, False, watch, say)
 
 
-def make_folder(config: Config, run_dir: Path, source: str | None, force: bool) -> None:
+def make_folder(config: Config, run_dir: Folder, source: str | None, force: bool) -> None:
     """Make the folder of a new run, with its config and a copy of the problem file `source`."""
-    text = None if source is None else Path(source).read_bytes()
+    text = None if source is None else storage.folder(source).read_bytes()
     recording.start(run_dir, dump(config), force)
     if text is not None:
-        (run_dir / PROBLEM_COPY).write_bytes(text)
+        storage.of(run_dir).write(run_dir / PROBLEM_COPY, text)
 
 
-def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int]:
+def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, int]:
     """The config with which a run goes on, and the number of devices it was on.
 
     Raises:
@@ -98,6 +98,7 @@ def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int
         that is no budget, or a config or problem file that is not the one of the checkpoint.
     """
     path = run_dir / "config.toml"
+    storage.of(run_dir).reach(run_dir)
     if not path.is_file():
         raise RunDirError(
             f"{run_dir}: is no run folder (no config.toml in it): expected one that "
@@ -121,8 +122,9 @@ def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int
             )
     config = load(path, overrides)
     copy, file = run_dir / PROBLEM_COPY, config.problem.file
-    if file and Path(file).is_file() and copy.is_file():
-        if Path(file).read_bytes() != copy.read_bytes():
+    mine = storage.folder(file) if file else None
+    if mine is not None and mine.is_file() and copy.is_file():
+        if mine.read_bytes() != copy.read_bytes():
             raise ConfigError(
                 f"problem.file = {file!r} has changed since the run began: put it back (the run "
                 f"keeps a copy in {copy}), or start a new run."
@@ -131,7 +133,7 @@ def resumed_config(run_dir: Path, overrides: Sequence[str]) -> tuple[Config, int
 
 
 def resume(
-    config: Config, run_dir: Path, devices: int | None, saved: int, watch: Watch, say: Say
+    config: Config, run_dir: Folder, devices: int | None, saved: int, watch: Watch, say: Say
 ) -> Result:
     """Go on from the newest whole checkpoint.
 
@@ -146,7 +148,7 @@ def resume(
 
 
 def _solve(
-    config: Config, mesh: Mesh, run_dir: Path, resume: bool, watch: Watch, say: Say
+    config: Config, mesh: Mesh, run_dir: Folder, resume: bool, watch: Watch, say: Say
 ) -> Result:
     try:
         return solve.solve(config, mesh, run_dir, resume=resume, watch=watch, say=say)

@@ -1,25 +1,37 @@
-"""The arguments and options that several commands share."""
+"""The arguments and options that several commands share, and the console they print on."""
 
 import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from rich.console import Console
 
 if TYPE_CHECKING:
     from launch.ray_cluster import Request
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; also gs://.")]
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
+OutOption = Annotated[
+    str | None,
+    typer.Option("--out", metavar="DIR", help="Run folder, also gs://; runs/<config>-seed<seed>."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in run.steps=100."),
 ]
 DevicesOption = Annotated[
     int | None, typer.Option("--devices", metavar="N", help="Use N devices; all by default.")
+]
+TensorBoardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard, for TensorBoard.")
+]
+PlannedOption = Annotated[
+    int | None,
+    typer.Option("--devices", metavar="N", min=1, help="Plan for N devices, here or not."),
 ]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The last line of output is the result as JSON.")
@@ -108,3 +120,9 @@ def with_cluster(command: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in options}
     return wrapped
+
+
+def console(out: TextIO) -> Console:
+    """For tables: as wide as the terminal, or 200 columns in a file."""
+    there = Console(file=out)
+    return there if there.is_terminal else Console(file=out, width=200)

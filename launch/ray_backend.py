@@ -18,6 +18,10 @@ from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend
 from ray.train.v2.jax import JaxConfig
 
+from distgram import storage
+from distgram.storage import Folder
+from launch.log_upload import local_log
+
 INIT_S = 120  # to find each other
 SAID = "distgram: "  # marks the lines of a log that the driver repeats
 
@@ -91,9 +95,10 @@ def set_environment(run_dir: str, platform: str, devices: int) -> None:
 
 def open_log(run_dir: str) -> TextIO:
     """The log of this rank; it also takes all that the process prints, C++ below it too."""
-    path = Path(run_dir) / "logs" / f"rank-{get_context().get_world_rank()}.log"
+    path = storage.folder(run_dir) / "logs" / f"rank-{get_context().get_world_rank()}.log"
+    local = path if isinstance(path, Path) else local_log(str(path))
     try:
-        log = open(path, "a", encoding="utf-8", buffering=1)
+        log = open(local, "a", encoding="utf-8", buffering=1)
     except OSError:  # no shared folder: the probe will say so
         return sys.stderr
     for stream in (sys.stdout, sys.stderr):
@@ -105,14 +110,15 @@ def open_log(run_dir: str) -> TextIO:
 class Failures(UserCallback):
     """Leaves a line for the driver when workers fail."""
 
-    def __init__(self, log: Path):
+    def __init__(self, log: Folder):
         self._log = log
 
     def after_exception(self, run_context, worker_exceptions):
         said = "; ".join(f"rank {k}: {first_line(e)}" for k, e in worker_exceptions.items())
         try:
-            with open(self._log, "a", encoding="utf-8") as file:
-                file.write(f"{SAID}workers failed ({said})\n")
+            before = self._log.read_text() if self._log.is_file() else ""
+            text = f"{before}{SAID}workers failed ({said})\n"
+            storage.of(self._log).write(self._log, text.encode())
         except OSError:  # the storage is what failed; the driver learns it from the next workers
             pass
 

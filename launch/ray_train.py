@@ -21,10 +21,11 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 
-from distgram import checkpoint, recording
+from distgram import checkpoint, recording, storage
 from distgram.config import Config, dump
 from distgram.signals import caught_signals
 from distgram.solve import Result
+from distgram.storage import Folder, Tail
 from launch import local
 from launch.errors import ClusterError
 from launch.ray_backend import SAID, Failures, MeshConfig, first_line
@@ -39,7 +40,7 @@ Say = Callable[[str], None]
 
 
 def start(
-    config: Config, run_dir: Path, request: Request, force: bool, watch: Watch, say: Say
+    config: Config, run_dir: Folder, request: Request, force: bool, watch: Watch, say: Say
 ) -> Result:
     """Solve a config in a new run folder, an absolute path which the driver and all hosts share.
 
@@ -56,7 +57,7 @@ def start(
         return _run(config, run_dir, request, watch, say, -1)
 
 
-def resume(config: Config, run_dir: Path, request: Request, watch: Watch, say: Say) -> Result:
+def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say: Say) -> Result:
     """Go on from the newest whole checkpoint, on whatever workers are asked for.
 
     Raises:
@@ -77,13 +78,13 @@ def _check(config: Config, source: str | None) -> None:
 
 
 def _run(
-    config: Config, run_dir: Path, request: Request, watch: Watch, say: Say, saved: int
+    config: Config, run_dir: Folder, request: Request, watch: Watch, say: Say, saved: int
 ) -> Result:
     """Run on workers until the end, through preemptions; rows up to the step `saved` are old."""
-    logs = run_dir / "logs"
-    logs.mkdir(exist_ok=True)
-    said = [_Lines(logs / "controller.log"), _Lines(logs / "rank-0.log")]
-    rows = _Rows(run_dir / "metrics.jsonl", watch, saved)
+    logs, place = run_dir / "logs", storage.of(run_dir)
+    place.make(logs)
+    said = [place.tail(logs / f"{name}.log", from_end=True) for name in ("controller", "rank-0")]
+    rows = _Rows(place.tail(run_dir / "metrics.jsonl", from_end=True), watch, saved)
     preemptions = 0
     with caught_signals() as caught:
         while True:
@@ -98,9 +99,9 @@ def _run(
 
 def _fit(
     config: Config,
-    run_dir: Path,
+    run_dir: Folder,
     request: Request,
-    said: list[_Lines],
+    said: list[Tail],
     rows: _Rows,
     say: Say,
     caught: list[int],
@@ -125,11 +126,11 @@ def _fit(
         thread.join(POLL_S)
         running = thread.is_alive()  # before the last look at what they have said
         for source in said:
-            for line in source.new():
+            for line in source.new(last=not running):
                 if line.startswith(SAID):
                     say(line.removeprefix(SAID))
                     quiet_since = time.monotonic() if source is said[0] else None
-        rows.follow()
+        rows.follow(last=not running)
         if caught and not asked:
             asked = True
             say(f"signal {caught[0]}: the workers are asked to save and end")
@@ -150,7 +151,7 @@ def _fit(
     return outcome["result"]
 
 
-def _trainer(config: Config, run_dir: Path, request: Request) -> JaxTrainer:
+def _trainer(config: Config, run_dir: Folder, request: Request) -> JaxTrainer:
     task = Task(dump(config), str(run_dir), request.devices, request.watchdog)
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(run_dir.parent / ".xla-cache"))
     shared = {"JAX_COMPILATION_CACHE_DIR": cache}
@@ -170,7 +171,7 @@ def _trainer(config: Config, run_dir: Path, request: Request) -> JaxTrainer:
         scaling_config=request.scaling(),
         run_config=RunConfig(
             name=run_dir.name,
-            storage_path=str(run_dir / "logs" / "ray"),
+            **_storage(run_dir / "logs" / "ray"),
             failure_config=FailureConfig(
                 max_failures=request.max_failures,
                 max_preemption_failures=request.max_preemptions,
@@ -182,7 +183,18 @@ def _trainer(config: Config, run_dir: Path, request: Request) -> JaxTrainer:
     )
 
 
-def _lost(error: Exception, run_dir: Path, request: Request) -> str:
+def _storage(folder: Folder) -> dict[str, Any]:
+    """Where Ray keeps its own state, which decides nothing here: by the same client as all else."""
+    if isinstance(folder, Path):
+        return {"storage_path": str(folder)}
+    from fsspec import filesystem
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    bucket = PyFileSystem(FSSpecHandler(filesystem("gs")))
+    return {"storage_path": str(folder).removeprefix("gs://"), "storage_filesystem": bucket}
+
+
+def _lost(error: Exception, run_dir: Folder, request: Request) -> str:
     """Why a run was lost, in one sentence, with the remedy."""
     if isinstance(error, WorkerGroupError):
         failures = {k: first_line(e) for k, e in error.worker_failures.items()}
@@ -194,38 +206,15 @@ def _lost(error: Exception, run_dir: Path, request: Request) -> str:
     return f"{what}: see {run_dir / 'logs'}; `distgram resume {run_dir} --ray` goes on."
 
 
-class _Lines:
-    """The lines that a growing file has got since it was last asked."""
-
-    def __init__(self, path: Path):
-        there = path.stat() if path.is_file() else None
-        self._path = path
-        self._file, self._position = (there.st_ino, there.st_size) if there else (-1, 0)
-
-    def new(self) -> list[str]:
-        """Whole new lines; all of them where the file was written anew."""
-        try:
-            with open(self._path, "rb") as file:
-                stat = os.fstat(file.fileno())
-                if stat.st_ino != self._file or stat.st_size < self._position:
-                    self._file, self._position = stat.st_ino, 0
-                file.seek(self._position)
-                whole = file.read().rpartition(b"\n")
-        except OSError:
-            return []
-        self._position += len(whole[0]) + len(whole[1])
-        return whole[0].decode(errors="replace").splitlines()
-
-
 class _Rows:
     """Rows of metrics as they come, each step once, though a restart writes some again."""
 
-    def __init__(self, path: Path, watch: Watch, step: int):
-        self._lines, self._watch, self._step = _Lines(path), watch, step
+    def __init__(self, lines: Tail, watch: Watch, step: int):
+        self._lines, self._watch, self._step = lines, watch, step
 
-    def follow(self) -> None:
+    def follow(self, last: bool) -> None:
         """Pass on what is new."""
-        for row in map(json.loads, self._lines.new()):
+        for row in map(json.loads, self._lines.new(last=last)):
             if row["step"] > self._step:
                 self._step = row["step"]
                 self._watch(row)

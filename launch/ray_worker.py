@@ -10,12 +10,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 import ray.train
 from ray.train import get_context
 
+from distgram import storage
+from distgram.storage import Folder
 from launch.ray_backend import SAID, open_log
 
 COMPILE_LIMIT_S = 900.0  # from the start of a worker to its first step
@@ -74,7 +75,7 @@ def train(given: dict[str, Task]) -> dict[str, Any]:
         would try it again.
     """
     task = given["task"]
-    run_dir, rank = Path(task.run_dir), get_context().get_world_rank()
+    run_dir, rank = storage.folder(task.run_dir), get_context().get_world_rank()
     log = open_log(task.run_dir)
     watchdog = Watchdog(log, task.watchdog_s)
 
@@ -89,6 +90,7 @@ def train(given: dict[str, Task]) -> dict[str, Any]:
     from distgram.config import check
     from distgram.mesh import gather, make_mesh
     from distgram.precision import set_precision
+    from distgram.recording import FolderTaken
     from distgram.solve import solve
 
     set_precision()
@@ -111,7 +113,7 @@ def train(given: dict[str, Task]) -> dict[str, Any]:
             say=say,
             alive=watchdog.alive,
         )
-    except StorageFull as error:
+    except (StorageFull, FolderTaken) as error:
         return {"error": str(error)}
     watchdog.stop()
     jax.distributed.shutdown()
@@ -143,7 +145,7 @@ def _miscounted(devices: int | None) -> str | None:
     return None
 
 
-def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
+def _unshared(run_dir: Folder, rank: int, gather: Callable) -> str | None:
     """Why the run folder is not one folder for all workers, None: it is.
 
     Every worker writes a file, and reads those of all others.
@@ -153,7 +155,7 @@ def _unshared(run_dir: Path, rank: int, gather: Callable) -> str | None:
     mine = run_dir / f".probe-{nonce}-{rank}"
     if not written:
         try:
-            mine.write_text(str(rank))
+            storage.of(mine).write(mine, str(rank).encode())
         except OSError as error:
             written = error.strerror or str(error)
     writers = gather([not written])[:, 0]

@@ -14,12 +14,12 @@ import sys
 import tarfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etils import epath
-
+from distgram import storage
+from distgram.storage import Folder, StorageError
 from launch.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 # The answer travels through the job's log, four thirds of its size, in one response.
 PACKED_LIMIT = 64 * 2**20
 JOB_SECONDS = 120
-_UNFINISHED = "*.orbax-checkpoint-tmp*"
+SEAL = "seal.json"  # as in distgram.checkpoint, whose import takes seconds
 _ANSWER, _REFUSED = "@answer ", "@refused "
 
 
-def stop(run: epath.Path) -> bytes:
+def stop(run: Folder) -> bytes:
     """Ask the run to save and end; b'' where it has not begun, and there is nothing to save."""
     if not (run / "config.toml").exists():
         return b""
@@ -40,7 +40,7 @@ def stop(run: epath.Path) -> bytes:
     return b"asked"
 
 
-def read(run: epath.Path, name: str) -> bytes:
+def read(run: Folder, name: str) -> bytes:
     """The bytes of one file of the run folder."""
     path = run / name
     if not path.exists():
@@ -51,32 +51,42 @@ def read(run: epath.Path, name: str) -> bytes:
     return path.read_bytes()
 
 
-def pack(run: epath.Path) -> bytes:
-    """The run folder as a .tar.gz, without checkpoints that are not whole."""
+def pack(run: Folder, *without: str) -> bytes:
+    """The run folder as a .tar.gz, without checkpoints that are not whole and some folders."""
     if not run.exists():
         raise ClusterError(f"{run}: not found: the run has not begun, or its storage is gone.")
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
         for path in _files(run):
+            name = path.relative_to(run)
+            if name.parts[0] in without:
+                continue
             content = path.read_bytes()
-            member = tarfile.TarInfo(str(path.relative_to(run)))
-            member.size, member.mtime = len(content), int(path.stat().mtime)
+            member = tarfile.TarInfo(str(name))
+            member.size, member.mtime = len(content), int(time.time())
             archive.addfile(member, io.BytesIO(content))
     if data.tell() > PACKED_LIMIT:
         raise ClusterError(
             f"{run}: {data.tell() / 2**20:.0f} MiB packed, more than the {PACKED_LIMIT >> 20} MiB "
-            "that may travel through a job's log: copy it with the storage's own means."
+            "that may travel through a job's log: copy it with the storage's own means"
+            + ("." if isinstance(run, Path) else f", or by `distgram fetch {run}`.")
         )
     return data.getvalue()
 
 
-def _files(folder: epath.Path):
+def unpack(packed: bytes, folder: Path) -> None:
+    """The files of a .tar.gz into a folder."""
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def _files(folder: Folder) -> Iterator[Folder]:
+    """All files, without those of checkpoints that are being written, which have no seal yet."""
     for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            if not path.match(_UNFINISHED):
-                yield from _files(path)
-        else:
+        if not path.is_dir():
             yield path
+        elif folder.name != "checkpoints" or (path / SEAL).exists():
+            yield from _files(path)
 
 
 ACTIONS: dict[str, Callable[..., bytes]] = {"stop": stop, "read": read, "pack": pack}
@@ -94,7 +104,7 @@ def perform(
         ClusterError: it cannot be done; the sentence of the job that tried.
     """
     if seen_from_here(run):
-        return ACTIONS[action](epath.Path(run), *names)
+        return ACTIONS[action](storage.folder(run), *names)
     command = shlex.join(["python", "-m", "launch.run_files", action, run, *names])
     job = client.submit_job(
         entrypoint=command,
@@ -120,8 +130,21 @@ def perform(
     raise ClusterError(f"{run}: `{command}` failed on the cluster: {message}")
 
 
-def fetch(client: JobSubmissionClient, runtime_env: dict[str, Any], run: str, out: Path) -> None:
+def copy(run: Folder, out: Path) -> None:
+    """Copy the files of a run folder to a folder of this machine."""
+    if not run.is_dir():
+        raise ClusterError(f"{run}: not found: no run has begun there.")
+    for path in _files(run):
+        copied = out / path.relative_to(run)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path.read_bytes())
+
+
+def fetch(run: str, out: Path, packed: Callable[[], bytes] | None = None) -> None:
     """Copy a run folder to a new folder on this machine, whole or not at all.
+
+    Args:
+        packed: gives what `pack` does, of a folder that this machine does not see.
 
     Raises:
         ClusterError: `out` is there already; the folder is not there, or too large.
@@ -130,17 +153,26 @@ def fetch(client: JobSubmissionClient, runtime_env: dict[str, Any], run: str, ou
         raise ClusterError(f"{out}: is there already: choose another --out, or move it away.")
     partial = out.with_name(f"{out.name}.partial-{uuid.uuid4().hex[:6]}")
     try:
-        if seen_from_here(run):
-            shutil.copytree(run, partial, ignore=shutil.ignore_patterns(_UNFINISHED))
+        if packed is None:
+            copy(storage.folder(run), partial)
         else:
-            packed = perform(client, runtime_env, run, "pack")
-            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                archive.extractall(partial, filter="data")
+            unpack(packed(), partial)
         partial.replace(out)
-    except shutil.Error as error:
+    except FileNotFoundError as error:
         raise ClusterError(f"{run}: changed while it was copied: fetch it again.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def here(run: str) -> Path:
+    """A run folder that has to be on this machine.
+
+    Raises:
+        ClusterError: it is on gs://.
+    """
+    if run.startswith("gs://"):
+        raise ClusterError(f"{run}: expected a folder here: `distgram fetch {run}` makes a copy.")
+    return Path(run)
 
 
 def seen_from_here(run: str) -> bool:
@@ -151,7 +183,7 @@ def seen_from_here(run: str) -> bool:
 if __name__ == "__main__":
     _, _action, _run, *_names = sys.argv
     try:
-        print(_ANSWER + base64.b64encode(ACTIONS[_action](epath.Path(_run), *_names)).decode())
-    except (ClusterError, OSError, ImportError) as error:
+        print(_ANSWER + base64.b64encode(ACTIONS[_action](storage.folder(_run), *_names)).decode())
+    except (ClusterError, StorageError, OSError, ImportError) as error:
         print(_REFUSED + " ".join(str(error).split()))
         sys.exit(2)

@@ -64,6 +64,7 @@ def submit(
     set_: options.SetOption = None,
     env: EnvOption = None,
     package: PackageOption = False,
+    tensorboard: options.TensorBoardOption = False,
     *,
     layout: dict[str, Any],
 ) -> None:
@@ -83,6 +84,7 @@ def submit(
         layout=layout,
         package=package,
         env=_environment(env),
+        tensorboard=tensorboard,
     )
     job.request()
     local.prepare(checked, 1)
@@ -99,6 +101,7 @@ def resume(
     set_: options.SetOption = None,
     env: EnvOption = None,
     package: PackageOption = False,
+    tensorboard: options.TensorBoardOption = False,
     *,
     layout: dict[str, Any],
 ) -> None:
@@ -121,6 +124,7 @@ def resume(
                 "layout": job.layout | layout,
                 "env": job.env | more,
                 "package": job.package or package,
+                "tensorboard": job.tensorboard or tensorboard,
                 "limits": jobs.changed(job.limits, set_ or ()),
             }
         )

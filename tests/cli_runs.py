@@ -31,6 +31,10 @@ held_out = 64
 """
 
 
+# What differs from one run to the next: what clocks say.
+CLOCKS = ("seconds", "compile_seconds", "seconds_by_part")
+
+
 class Ended(NamedTuple):
     """How a command ended: exit code, stdout, stderr."""
 
@@ -81,6 +85,6 @@ def no_figures(patch: pytest.MonkeyPatch) -> None:
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl without their seconds."""
+    """The rows of metrics.jsonl without what clocks say."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]

@@ -26,6 +26,17 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 
 
+@pytest.fixture(scope="session")
+def bucket():
+    """An empty bucket of Google Cloud Storage on loopback, for all that this process starts."""
+    from gcs_server import serving
+
+    with pytest.MonkeyPatch.context() as patch, serving() as (bucket, environment):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield bucket
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A place for configs and runs, whose runs draw no figures."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import CLOCKS, TINY, metrics
 
 from distgram.assemble import assemble
 from distgram.checkpoint import newest, read_theta
@@ -16,7 +16,7 @@ from distgram.mesh import make_mesh
 from distgram.placements import at_stage, last_stage
 from distgram.placing import Placing
 from distgram.problem import ProblemError
-from distgram.state import bare_points, start
+from distgram.state import bare_points, relaid, start
 
 MOVING = TINY + "[sampling]\nevery = 3\n"
 TREE: dict[str, Any] = {
@@ -33,7 +33,7 @@ def points(run) -> dict[str, np.ndarray]:
 
 def values(run) -> dict[str, Any]:
     result = json.loads((run / "result.json").read_text())
-    return {k: v for k, v in result.items() if k not in ("seconds", "compile_seconds", "run_dir")}
+    return {k: v for k, v in result.items() if k not in (*CLOCKS, "run_dir")}
 
 
 @pytest.mark.slow
@@ -74,6 +74,17 @@ def test_the_same_points_on_eight_devices_as_on_one(name):
     for term, count in (("interior", 50), ("boundary", 21)):
         a, b = (points[term] for points in found)
         assert np.array_equal(a, b) and len(a) == (count if name != "rar" else len(a))
+
+
+def test_points_that_are_still_to_come_keep_their_room_on_another_mesh():
+    config = check(TREE | {"sampling": {"name": "rar"}})
+    eight, three = (assemble(config, make_mesh(n)) for n in (8, 3))
+    before, like = start(eight), start(three)
+    after = relaid(three, like, before)
+    assert [p.x.shape for p in after.points] == [p.x.shape for p in like.points]
+    for name, x in bare_points(eight, before).items():
+        assert len(x) == {"interior": 25, "boundary": 11}[name]
+        assert np.array_equal(bare_points(three, after)[name], x)
 
 
 def test_growth_is_staged_up_to_the_budget():

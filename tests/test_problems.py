@@ -18,6 +18,7 @@ from distgram.registry import get, names
 EVERY = ["allen_cahn", "burgers", "heat", "laplace2d", "laplace5d", "poisson_nonlinear"]
 EXACT = [
     ("heat", {}),
+    ("heat", {"frequency": 6}),
     ("laplace2d", {}),
     ("laplace5d", {}),
     ("poisson_nonlinear", {}),

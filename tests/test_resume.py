@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import CLOCKS, TINY, metrics
 
 from distgram.checkpoint import newest, read_meta, read_theta
 
@@ -30,7 +30,7 @@ def theta(run: Path) -> np.ndarray:
 def values(run: Path) -> dict:
     """The result without what depends on the clock and the folder."""
     result = json.loads((run / "result.json").read_text())
-    return {k: v for k, v in result.items() if k not in ("seconds", "compile_seconds", "run_dir")}
+    return {k: v for k, v in result.items() if k not in (*CLOCKS, "run_dir")}
 
 
 @pytest.mark.slow

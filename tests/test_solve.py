@@ -197,6 +197,14 @@ def test_metrics(six):
     assert json.loads(json.dumps(six.watched)) == six.rows
     seconds = [row["seconds"] for row in six.rows]
     assert seconds == sorted(seconds) and six.result.seconds == seconds[-1]
+    for row in six.rows[1:]:
+        by_part = row["seconds_by_part"]
+        assert set(by_part) == {"steps", "measuring", "recording"} and min(by_part.values()) > 0
+        # of what a row counts, its own measuring is not in its seconds
+        assert by_part["steps"] < row["seconds"] < sum(by_part.values())
+    whole = six.result.seconds_by_part
+    assert all(whole[part] >= seconds for part, seconds in six.rows[-1]["seconds_by_part"].items())
+    assert six.result.seconds < sum(whole.values())
     for row in six.rows:
         assert set(row["terms"]) == set(row["heldout_terms"]) == {"interior", "boundary"}
         assert row["mean_square_residual"] == pytest.approx(sum(row["terms"].values()), rel=1e-14)

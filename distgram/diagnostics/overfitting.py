@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from distgram import solution
 from distgram.checkpoint import CheckpointError, newest
 from distgram.figures import dress
+from distgram.maps import symbol
 from distgram.regions import Box
 from distgram.run_folder import Run
 
@@ -66,26 +67,27 @@ def residual_maps(run_dir: Path, per_axis: int = PER_AXIS) -> dict[str, Residual
 
 
 def picture(maps: Mapping[str, ResidualMap]) -> Figure:
-    """Maps of log10 |residual| side by side, by title; each with its own points and colours.
+    """Maps of log10 |residual| side by side, by title, in one range of colours, points over them.
 
-    The range of colours begins at the first percentile: the lines along which the residual changes
-    sign are as thin as a node, and would fill it.
+    The range begins at the first percentile of all: the lines along which a residual changes sign
+    are as thin as a node, and would fill it.
     """
+    shown = {
+        title: np.log10(np.where(m.residual > 0, m.residual, np.nan)) for title, m in maps.items()
+    }
+    known = np.concatenate([values[np.isfinite(values)] for values in shown.values()])
+    low, high = np.percentile(known, [1, 100]) if known.size else (0.0, 1.0)
     fig = Figure(figsize=(6.4 * len(maps), 4.9), layout="constrained")
     for ax, (title, m) in zip(
         fig.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True
     ):
-        known = m.residual[np.isfinite(m.residual) & (m.residual > 0)]
-        floor = known.min() if known.size else np.finfo(float).tiny
-        shown = np.log10(np.maximum(m.residual, floor))
-        low, high = np.nanpercentile(shown, [1, 100]) if known.size else (0.0, 1.0)
-        ax.set_facecolor("#bbbbbb")  # what is not finite stays grey
+        ax.set_facecolor("#bbbbbb")  # what is not finite, or zero, stays grey
         drawn = ax.pcolormesh(
-            *m.axes, shown.T, vmin=low, vmax=high, cmap="cividis", shading="nearest"
+            *m.axes, shown[title].T, vmin=low, vmax=high, cmap="cividis", shading="nearest"
         )
         size = float(np.clip(3000 / max(len(m.points), 1), 0.4, 6))
         ax.scatter(*m.points.T, s=size, color="#ff5a36", lw=0)
         ax.figure.colorbar(drawn, ax=ax, extend="min", label=r"$\log_{10}$ |residual|")
-        dress(ax, *(f"${name}$" for name in m.names), grid=False)
-        ax.set_title(f"{title}: {len(m.points)} points, rms {m.rms:.2g}", fontsize=10)
+        text = f"{title}: {len(m.points)} points, rms {m.rms:.2g}"
+        dress(ax, symbol(m.names[0]), symbol(m.names[1]), text, grid=False)
     return fig

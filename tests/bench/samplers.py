@@ -46,8 +46,8 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     },
     "heat6": {
         "problem": {"name": "heat", "parameters": {"frequency": 6}},
-        "model": HARD | {"features": "normalize", "hidden": [16, 16, 16]},
-        "points": {"interior": {"count": 768}},
+        "model": HARD | {"features": "normalize"},
+        "points": {"interior": {"count": 2048}},
         "rule": PLATEAU,
         "run": {"steps": 200},
     },

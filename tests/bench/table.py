@@ -22,8 +22,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from distgram.comparison import summary
 from distgram.config import dump, load
-from distgram.report import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of the source

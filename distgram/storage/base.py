@@ -1,0 +1,93 @@
+"""What a run asks of the place that its folder lies on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from etils import epath
+
+# A folder or a file of either kind: joined, listed and read alike.
+Folder = Path | epath.Path
+
+
+class StorageError(ValueError):
+    """A path that cannot be used, or a folder that somebody else is using: the message names it."""
+
+
+class Lines(ABC):
+    """A file that grows by whole lines, written by one process."""
+
+    @abstractmethod
+    def restart(self, text: str) -> None:
+        """Begin: the file holds this, and from here on it is ours."""
+
+    @abstractmethod
+    def append(self, line: str) -> None:
+        """Add a line, which ends with its newline."""
+
+    @abstractmethod
+    def sync(self) -> bool:
+        """Bring all lines to the storage; False: another process has begun to write there.
+
+        Raises:
+            OSError: the storage is full or gone.
+        """
+
+
+class Tail(ABC):
+    """The lines that a growing file has got since it was last asked."""
+
+    @abstractmethod
+    def new(self, *, last: bool = False) -> list[str]:
+        """Whole new lines; all of them where the file was written anew. last: it grows no more."""
+
+
+class Storage(ABC):
+    """A file system or a bucket."""
+
+    @abstractmethod
+    def reach(self, folder: Folder) -> None:
+        """Return where this process may ask for a folder, whether it is there or not.
+
+        Raises:
+            StorageError: it may not, or there is no way.
+        """
+
+    @abstractmethod
+    def make(self, folder: Folder) -> None:
+        """Make a folder and those above it, where they are missing."""
+
+    @abstractmethod
+    def remove(self, folder: Folder) -> None:
+        """Remove a folder and all in it."""
+
+    @abstractmethod
+    def write(self, path: Folder, data: bytes) -> None:
+        """Write a file whole or not at all: a full disk leaves the old one."""
+
+    @abstractmethod
+    def lines(self, path: Folder) -> Lines:
+        """A file to append to."""
+
+    @abstractmethod
+    def tail(self, path: Folder, *, from_end: bool) -> Tail:
+        """A file that another process appends to; from_end: what it holds now is known."""
+
+    @abstractmethod
+    def appears(self, path: Folder) -> Callable[[], bool]:
+        """Whether a file is there, to be asked at every step."""
+
+    @abstractmethod
+    def free(self, folder: Folder) -> int:
+        """Bytes free where a folder is; -1: it cannot be reached."""
+
+    @abstractmethod
+    def sole_writer(self, folder: Folder) -> AbstractContextManager[None]:
+        """Inside, no other job writes into this folder.
+
+        Raises:
+            StorageError: another one does.
+        """

@@ -1,0 +1,200 @@
+"""`distgram watch --web`: the page of a run, while it goes on, for this machine's browsers only.
+
+The server listens on the loopback address, answers GET of three paths, and only where the request
+names it by that address: a page from elsewhere that has its own name resolved to this machine
+gets nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distgram.report import report
+from distgram.run_folder import ReportError, Run
+from launch.errors import ClusterError
+from launch.live_page import now, shell
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+    from launch.jobs import Job
+
+LOOPBACK = "127.0.0.1"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+HTML = "text/html; charset=utf-8"
+
+
+class Source(ABC):
+    """Where the rows of a run come from."""
+
+    title: str
+
+    @abstractmethod
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics so far."""
+
+    @abstractmethod
+    def state(self) -> tuple[str, bool]:
+        """How the run is, in words, and whether it has ended."""
+
+    @abstractmethod
+    def report(self) -> str:
+        """The whole page as of now.
+
+        Raises:
+            ReportError, ClusterError: there is nothing to be shown yet, or it cannot be reached.
+        """
+
+
+class Folder(Source):
+    """A run folder on this machine, written by whatever process."""
+
+    def __init__(self, path: Path):
+        self._run = path
+        self.title = f"{Run(path).problem}, {path.name}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What metrics.jsonl holds."""
+        try:
+            return Run(self._run).metrics
+        except ReportError:  # nothing yet
+            return []
+
+    def state(self) -> tuple[str, bool]:
+        """The reason the run ended, or how long ago it last wrote."""
+        reason = Run(self._run).result.get("reason")
+        if reason:
+            return f"ended by: {reason}", True
+        path = self._run / "metrics.jsonl"
+        if not path.is_file():
+            return "no step has been logged yet", False
+        return f"going on; last logged {time.time() - path.stat().st_mtime:.0f} s ago", False
+
+    def report(self) -> str:
+        """The page that `distgram report` writes."""
+        return report(self._run).read_text(encoding="utf-8")
+
+
+class FollowedJob(Source):
+    """A job of a Ray cluster, whose log brings the rows."""
+
+    def __init__(self, client: JobSubmissionClient, name: str, job: Job):
+        self._client, self._name, self._job = client, name, job
+        self.title = name
+        self._rows: list[dict[str, Any]] = []
+        self._state = ("going on", False)
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        from launch.job_follow import exit_code, follow
+
+        try:
+            details = follow(self._client, self._name, self._said)
+            status = details.status.value.lower()
+            self._state = (f"{status}, exit code {exit_code(details)}", True)
+        except ClusterError as error:
+            self._state = (str(error), True)
+
+    def _said(self, line: str) -> None:
+        kind, _, text = line.partition(" ")
+        if kind == "@row":
+            self._rows.append(json.loads(text))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows that the log has brought."""
+        return list(self._rows)
+
+    def state(self) -> tuple[str, bool]:
+        """The state of the job."""
+        return self._state
+
+    def report(self) -> str:
+        """The page of its run folder, from a copy without the checkpoints where it is far away."""
+        from launch.run_files import perform, seen_from_here, unpack
+
+        if seen_from_here(self._job.run):
+            return report(Path(self._job.run)).read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as made, self._job.environment() as env:
+            unpack(perform(self._client, env, self._job.run, "pack", "checkpoints"), Path(made))
+            return report(Path(made)).read_text(encoding="utf-8")
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page of one source on the loopback address.
+
+    Args:
+        port: 0 for any that is free.
+
+    Raises:
+        ClusterError: the port cannot be had.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, source: Source, port: int = 0):
+        self.source, self.drawing = source, threading.Lock()
+        try:
+            super().__init__((LOOPBACK, port), Handler)
+        except OSError as error:
+            raise ClusterError(
+                f"--port {port}: {error.strerror or error}: give another, or leave it out."
+            ) from error
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the page."""
+        return f"http://{LOOPBACK}:{self.server_port}/"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """GET of /, /now and /report."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        port = self.server.server_port
+        if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
+            return self._answer(421, "text/plain", f"expected {self.server.url}\n")
+        source = self.server.source
+        if self.path == "/":
+            return self._answer(200, HTML, shell(source.title))
+        if self.path == "/now":
+            state, ended = source.state()
+            told = {"state": state, "ended": ended, "html": now(source.rows())}
+            return self._answer(200, "application/json", json.dumps(told))
+        if self.path == "/report":
+            try:
+                with self.server.drawing:  # matplotlib's fonts are shared by all threads
+                    return self._answer(200, HTML, source.report())
+            except (ReportError, ClusterError) as error:
+                return self._answer(404, "text/plain; charset=utf-8", f"{error}\n")
+        if self.path == "/favicon.ico":  # browsers ask by themselves
+            return self._answer(204, "image/x-icon", "")
+        return self._answer(404, "text/plain", "there are /, /now and /report\n")
+
+    def _answer(self, status: int, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        for name, value in (HEADERS | {"Content-Type": kind}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not worth a line."""
