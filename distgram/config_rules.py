@@ -48,6 +48,7 @@ class AdaptiveRatioConfig(Table):
     excursion: float = 0.1
     patience: int = 4
     depth: float = 1e-8
+    acceleration: float = 0.0
     validation: PositiveInt | None = None
 
 

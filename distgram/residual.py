@@ -129,6 +129,11 @@ class Residual:
         """What one device holds, in its row blocks: a new leading axis."""
         return jax.tree.map(lambda a: a.reshape(self.blocks, -1, *a.shape[1:]), tree)
 
+    def by_block(self, function: Callable, points: tuple[Points, ...]) -> Array:
+        """The rows that a function makes of each row block of one device, one after another."""
+        y = lax.map(function, self._split(points))
+        return y.reshape(-1, y.shape[-1])
+
     def fold(self, add: Callable, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
         """add(... add(add(None, rows₁), rows₂) ..., rows_b)  over the row blocks of one device."""
         split = self._split(points)
@@ -147,8 +152,7 @@ class Residual:
 
         def local(theta, points, v):
             both = jnp.pad(v, ((0, 1), (0, 1))).at[-1, -1].set(1.0)  # [J | r] is not taken apart
-            y = lax.map(lambda block: self.rows(theta, block) @ both, self._split(points))
-            y = y.reshape(-1, both.shape[1])
+            y = self.by_block(lambda block: self.rows(theta, block) @ both, points)
             return y[:, :-1], y[:, -1]
 
         return self.on_devices(local, SHARDED, REPLICATED)(theta, points, v)
@@ -173,8 +177,7 @@ class Residual:
 
     def block_rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
         """All rows [J | r] of one device, in the order of `multiply`, shape (rows, p + 1)."""
-        rows = lax.map(partial(self.rows, theta), self._split(points))
-        return rows.reshape(-1, rows.shape[-1])
+        return self.by_block(partial(self.rows, theta), points)
 
     def term_losses(
         self, theta: Float[Array, " p"], points: tuple[Points, ...]
@@ -196,18 +199,6 @@ class Residual:
 
         split = padded.reshape(blocks, -1, thetas.shape[1])
         return self._summed(local, split, points).reshape(-1)[:count]
-
-    def gram(
-        self, theta: Float[Array, " p"], points: tuple[Points, ...]
-    ) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
-        """(JᵀJ, Jᵀr): the normal equations, which lose every singular value below √eps·s₁."""
-
-        def local(theta, points):
-            rows = self.rows(theta, points)
-            return rows[:, :-1].T @ rows
-
-        product = self._summed(local, theta, points)
-        return product[:, :-1], product[:, -1]
 
     def _squares(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> list[Array]:
         """Sum of the squared weighted residuals of every term on one device's points."""

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from distgram.assemble import Assembled
 from distgram.baselines import Baseline
-from distgram.mesh import REPLICATED
-from distgram.residual import Points, Residual
+from distgram.factorization.gram import normal_equations
+from distgram.mesh import REPLICATED, SHARDED
+from distgram.residual import TRIALS, Points, Residual
 from distgram.rules import Rule, StepInfo
 from distgram.validation import reconstruction_errors, validation_points
 
@@ -54,7 +55,39 @@ class PointsObjective:
 
     def gram(self, theta: Float[Array, " p"]) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
         """(JᵀJ, Jᵀr), summed over the devices."""
-        return self.residual.gram(theta, self.points)
+        return normal_equations(self.residual, theta, self.points)
+
+
+@dataclass(frozen=True)
+class PointsTrials:
+    """The residual at trial parameters, as the rules see it: θ is where the step begins."""
+
+    residual: Residual
+    theta: Float[Array, " p"]
+    points: tuple[Points, ...]
+
+    def __call__(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """L at t parameter vectors."""
+        return self.residual.losses(thetas, self.points)
+
+    def pulled_back(self, thetas: Float[Array, "t p"]) -> Float[Array, "t p"]:
+        """J(θ)ᵀ r(θ_t): the residuals, sharded like the points, meet the rows in row blocks."""
+        residual = self.residual
+
+        def local(thetas, points):
+            def rows(block):
+                def at(theta):
+                    terms = zip(residual.terms, block, strict=True)
+                    return jnp.concatenate(
+                        [residual.weighted(t, theta, p).ravel() for t, p in terms]
+                    )
+
+                return lax.map(at, thetas, batch_size=TRIALS).T
+
+            return residual.by_block(rows, points)
+
+        u = residual.on_devices(local, SHARDED)(thetas, self.points)
+        return residual.multiply_transposed(self.theta, self.points, u).T
 
 
 def make_step(run: Assembled) -> Step:
@@ -76,9 +109,8 @@ def make_step(run: Assembled) -> Step:
                 errors = reconstruction_errors(residual, theta, held_out, spectrum)
                 spectrum = spectrum._replace(held_out=errors)
             seen = Seen(spectrum.s, spectrum.rce(), spectrum.floor(theta), spectrum.left_out)
-            theta, rule_state, info = method.step(
-                spectrum, lambda thetas: residual.losses(thetas, points), theta, rule_state
-            )
+            trials = PointsTrials(residual, theta, points)
+            theta, rule_state, info = method.step(spectrum, trials, theta, rule_state)
             return replicated((theta, (rule_state, warm), info, seen))
 
         return step

@@ -44,19 +44,25 @@ class Rates(NamedTuple):
 
 
 def trials(rule: Rule, p: int) -> int:
-    """Parameter vectors whose loss a step asks for; the least number where a search may end early.
+    """Parameter vectors whose residual a step asks for; the least number where a search may end
+    early.
 
     The rule is traced on abstract values, and what it asks is counted.
     """
     asked: list[int] = []
 
-    def losses_at(thetas: Array) -> Array:
-        asked.append(thetas.shape[0])
-        return jnp.zeros(thetas.shape[0])
+    class Trials:
+        def __call__(self, thetas: Array) -> Array:
+            asked.append(thetas.shape[0])
+            return jnp.zeros(thetas.shape[0])
+
+        def pulled_back(self, thetas: Array) -> Array:
+            asked.append(thetas.shape[0])
+            return jnp.zeros_like(thetas)
 
     spectrum = Spectrum(jnp.ones(1), jnp.ones((1, p)), jnp.ones(1), jnp.asarray(0.0))
     theta = jax.ShapeDtypeStruct((p,), jnp.float64)
-    jax.eval_shape(lambda t, s: rule.step(spectrum, losses_at, t, s), theta, rule.init(p))
+    jax.eval_shape(lambda t, s: rule.step(spectrum, Trials(), t, s), theta, rule.init(p))
     return sum(asked)
 
 

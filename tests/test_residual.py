@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matrices import everything
 
+from distgram.factorization.gram import normal_equations
 from distgram.factorization.tsqr import TSQR
 from distgram.mesh import make_mesh, pad
 from distgram.models import MLP, Features, flatten
@@ -131,7 +132,7 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
         lambda t, p: (
             residual.term_losses(t, p),
             residual.losses(thetas, p),
-            residual.gram(t, p),
+            normal_equations(residual, t, p),
             TSQR()(residual, t, p, everything, ())[0],
         )
     )(theta, points)

@@ -13,6 +13,7 @@ from matrices import EPS, Long
 
 from distgram.assemble import assemble, draw_points, place_points
 from distgram.config import check
+from distgram.factorization.gram import normal_equations
 from distgram.factorization.tsqr import TSQR, spectrum_of_triangle, triangle
 from distgram.mesh import make_mesh
 
@@ -202,7 +203,7 @@ def test_gram_loses_what_qr_keeps():
     mu = 1e-9
     a = M.lauchli(P, mu)
     residual, points = M.linear_system(a, np.zeros(P + 1), make_mesh(1))
-    gram, _ = residual.gram(jnp.zeros(P), points)
+    gram, _ = normal_equations(residual, jnp.zeros(P), points)
     _, spectrum = factorize(a, np.zeros(P + 1), 1, 1)
     by_gram = np.sqrt(np.abs(np.linalg.eigvalsh(gram)))[-2::-1]
     assert np.max(np.abs(spectrum.s[1:] / mu - 1)) < 1e-6  # eps √P / μ

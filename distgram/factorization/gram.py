@@ -12,9 +12,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
 
 from distgram.factorization import Factorization
+from distgram.mesh import POINTS, REPLICATED
+from distgram.residual import Points, Residual
 from distgram.spectrum import Spectrum
+
+
+def normal_equations(
+    residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
+) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
+    """(φ̂ᵀφ̂, φ̂ᵀr), summed over the devices."""
+
+    def local(theta, points):
+        rows = residual.rows(theta, points)
+        return lax.psum(rows[:, :-1].T @ rows, POINTS)
+
+    product = residual.on_devices(local, REPLICATED)(theta, points)
+    return product[:, :-1], product[:, -1]
 
 
 @dataclass(frozen=True)
@@ -22,7 +39,7 @@ class Gram(Factorization):
     """Eigenvalues of φ̂ᵀφ̂, negative ones taken as zero."""
 
     def __call__(self, residual, theta, points, needs, state):
-        gram, gradient = residual.gram(theta, points)
+        gram, gradient = normal_equations(residual, theta, points)
         values, vectors = jnp.linalg.eigh(gram)
         s, vt = jnp.sqrt(jnp.maximum(values[::-1], 0.0)), vectors[:, ::-1].T
         c = jnp.where(s > 0, (vt @ gradient) / jnp.where(s > 0, s, 1.0), 0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +20,18 @@ from distgram.spectrum import Determined, Spectrum
 PSEUDOINVERSE = 1e-9
 
 LossesAt = Callable[[Float[Array, "t p"]], Float[Array, " t"]]
+
+
+class Trials(Protocol):
+    """What a rule may ask of the residual at trial parameters."""
+
+    def __call__(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """The mean square residual at each."""
+        ...
+
+    def pulled_back(self, thetas: Float[Array, "t p"]) -> Float[Array, "t p"]:
+        """Jᵀ r(θ_t), J the Jacobian where the step begins. One more pass over its rows."""
+        ...
 
 
 class StepInfo(NamedTuple):
@@ -71,6 +83,6 @@ class Rule(abc.ABC):
 
     @abc.abstractmethod
     def step(
-        self, spectrum: Spectrum, losses_at: LossesAt, theta: Float[Array, " p"], state: Any
+        self, spectrum: Spectrum, losses_at: Trials, theta: Float[Array, " p"], state: Any
     ) -> tuple[Float[Array, " p"], Any, StepInfo]:
         """Take one step: (theta, state) after it, and what it did."""
