@@ -183,8 +183,7 @@ def of_step(folder: Folder, step: int) -> Folder:
 
 
 def read_theta(checkpoint: Folder) -> np.ndarray:
-    """The parameters θ (p,) of one checkpoint, whatever devices it was written by; of several time
-    slabs those of the one being solved."""
+    """The parameters θ (p,) of one checkpoint; of several slabs those of the one being solved."""
     return read_thetas(checkpoint)[-1]
 
 
@@ -193,9 +192,14 @@ def read_thetas(checkpoint: Folder, name: str = "best_theta") -> list[np.ndarray
 
     Args:
         name: of the last of them: 'best_theta', the solution, or 'theta', those of its step.
+
+    Raises:
+        CheckpointError: another version of distgram wrote it.
     """
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
+    if "solved" not in meta:
+        raise CheckpointError(f"{checkpoint}: expected a checkpoint of this version of distgram.")
     wanted = {name: 0, "frozen": [0] * meta["solved"]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     args = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from distgram.figures import Arrays
 from distgram.spectra import r_cap, r_eps
-from distgram.svg import Plot, legend
+from distgram.svg import MARKS, Plot, legend
 
 FRAMES = 60  # at most; a run with more recorded spectra shows every second, third, ...
 POINTS = 400  # of a curve, at most
@@ -20,6 +20,8 @@ ENTRIES = {
     "first": "singular values Δₙ",
     "second": "reconstruction errors RCEₙ",
     "cut": "cutoff on Δ (across), rank of the step (upright)",
+    "circle": "r∩, crossing",
+    "triangle": "rε",
 }
 
 
@@ -42,8 +44,8 @@ def film(spectra: Arrays) -> str:
             plot.curve(n[kept], rce[row][kept], "second"),
             plot.level(float(spectra["cutoff"][row]), "cut"),
             plot.rise(float(spectra["rank"][row]), "cut") if spectra["rank"][row] >= 0 else "",
-            plot.mark(cap, float(s[row][cap - 1]), "ring") if cap > 0 else "",
-            plot.mark(eps, float(rce[row][eps]), "ring") if eps and eps < len(n) else "",
+            plot.mark(cap, float(s[row][cap - 1]), "circle") if cap > 0 else "",
+            plot.mark(eps, float(rce[row][eps]), "triangle") if eps and eps < len(n) else "",
         ]
         frames.append("".join(parts))
         words.append(_words(spectra, row, cap, eps))
@@ -51,9 +53,10 @@ def film(spectra: Arrays) -> str:
         f'<g class="frame"{" hidden" if i else ""} data-words="{words[i]}">{frame}</g>'
         for i, frame in enumerate(frames)
     )
+    entries = {k: words for k, words in ENTRIES.items() if k not in MARKS or MARKS[k] in drawn}
     return FILM.format(
         picture=plot.axes("n", "Δₙ, RCEₙ") + drawn,
-        legend=legend(ENTRIES),
+        legend=legend(entries),
         last=len(frames) - 1,
         said=words[0],
     )

@@ -30,6 +30,7 @@ figure { margin: 1.2rem 0; } figure img { max-width: 100%; background: #fff; pad
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; font-variant-numeric: tabular-nums; }
 pre { background: var(--card); padding: .8rem; overflow-x: auto; border-radius: 6px; }
+pre.command { white-space: pre-wrap; } nav a { display: inline-block; }
 svg[role=img] { width: 100%; height: auto; background: var(--card); border-radius: 6px; }
 svg text { fill: var(--ink); } svg path { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .axis { stroke: var(--soft); } svg .grid { stroke: var(--line); stroke-width: 1; }

@@ -20,7 +20,7 @@ from distgram.film import film
 from distgram.page import DPI, number
 from distgram.run_folder import QUANTITIES, ReportError, Run, ended
 from distgram.slice_maps import slices
-from distgram.spectra import cutoff, r_cap, spectrum
+from distgram.spectra import cutoff, r_cap, r_eps, spectrum
 
 __all__ = ["ReportError", "figures", "report"]
 
@@ -59,8 +59,9 @@ def _draw(run: Run, steps: Sequence[int] | None) -> dict[str, Drawn]:
         text = (
             "Singular values of the Jacobian and reconstruction errors RCE against their index n "
             "at chosen steps; the cutoff is the dashed horizontal line, the rank the dotted "
-            "vertical line, r∩ the circle where the curves cross, rε the triangle. "
-            f"From r∩ = {r_cap(spectra, 0)} at step {spectra['step'][0]} "
+            "vertical line, r∩ the circle where the curves cross"
+            + (", rε the triangle. " if r_eps(spectra, 0) is not None else ". ")
+            + f"From r∩ = {r_cap(spectra, 0)} at step {spectra['step'][0]} "
             f"to {r_cap(spectra, -1)} at step {spectra['step'][-1]}."
         )
         drawn["spectrum"] = Drawn("Spectrum", spectrum(spectra, steps), text)
@@ -148,7 +149,7 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     values = {k: v for k, v in (result or last).items() if not isinstance(v, dict) and k != "slabs"}
     listed = [[QUANTITIES.get(k, k.replace("_", " ")), number(v)] for k, v in values.items()]
     parts["Result"] = page.table(["quantity", "value"], listed)
-    parts["Repeat this run"] = f"<pre>{escape(_command(run, environment))}</pre>"
+    parts["Repeat this run"] = f'<pre class="command">{escape(_command(run, environment))}</pre>'
     parts["Configuration"] = f'<pre tabindex="0">{escape(run.config_text)}</pre>'
     described = json.dumps(environment, indent=2, ensure_ascii=False)
     parts["Environment"] = f'<pre tabindex="0">{escape(described)}</pre>'
@@ -201,7 +202,8 @@ def _kernels(run: Run) -> dict[str, str]:
                 f"{path.with_suffix('.json')}: expected a JSON object with `title` and `alt`, "
                 f"which describe {path.name}: `distgram diagnose` writes both."
             )
-        parts[str(told["title"])] = page.image(path, str(told["alt"]))
+        title = str(told["title"])
+        parts[title] = parts.get(title, "") + page.image(path, str(told["alt"]))
     return parts
 
 
@@ -220,8 +222,11 @@ def _time(spent: dict[str, float], compiling: float | None, last: dict[str, Any]
 def _command(run: Run, environment: dict[str, Any]) -> str:
     """The command that repeats a run from its own folder."""
     words = ["distgram", "solve", f"{run.path}/config.toml", "--out", "NEW_FOLDER"]
-    if (run.path / "problem.py").is_file():
-        words += ["--set", f'problem.file="{run.path}/problem.py"']
+    copies = {"problem.py": "problem.file"}
+    copies |= {f"data-{name}.csv": f"data.{name}.file" for name in run.config.get("data", {})}
+    for copy, key in copies.items():
+        if (run.path / copy).is_file():
+            words += ["--set", f'{key}="{run.path / copy}"']
     devices, processes = len(environment.get("devices", ())), environment.get("processes", 1)
     if processes > 1:
         words += ["--ray", "--workers", str(processes)]

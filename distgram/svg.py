@@ -16,6 +16,10 @@ WIDTH, HEIGHT = 960, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 14, 14, 46
 DECADES = 40  # at most so many are shown below the largest value
 FONT = 14
+MARKS = {  # around the point that the group is moved to
+    "circle": '<circle class="ring" r="6"/>',
+    "triangle": '<path class="ring" d="M0 -7l7 12h-14z"/>',
+}
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,9 @@ class Plot:
         return f'<path class="{kind}" d="M{a} {TOP}V{HEIGHT - BOTTOM}"/>'
 
     def mark(self, x: float, y: float, kind: str) -> str:
-        """A ring."""
+        """One of MARKS, nothing where it cannot be shown."""
         a, b = (v[0] for v in self.at(np.array([x]), np.array([y])))
-        return "" if math.isnan(b) else f'<circle class="{kind}" cx="{a:.0f}" cy="{b:.0f}" r="6"/>'
+        return "" if math.isnan(b) else _mark(kind, a, b)
 
     def axes(self, x_label: str, y_label: str) -> str:
         """Frame, ticks, grid lines and labels."""
@@ -103,6 +107,10 @@ class Plot:
         return "".join(parts)
 
 
+def _mark(kind: str, a: float, b: float) -> str:
+    return f'<g transform="translate({a:.0f} {b:.0f})">{MARKS[kind]}</g>'
+
+
 def picture(parts: str, text: str) -> str:
     """The parts of a plot as one image, with its alternative text."""
     return (
@@ -112,10 +120,11 @@ def picture(parts: str, text: str) -> str:
 
 
 def legend(entries: dict[str, str]) -> str:
-    """What each class of line stands for: class -> words."""
+    """What each class of line, and each of MARKS, stands for: class -> words."""
     lines = "".join(
-        f'<li><svg aria-hidden="true" width="28" height="12"><path class="{kind}" d="M1 6H27"/>'
-        f"</svg> {escape(words)}</li>"
+        '<li><svg aria-hidden="true" width="28" height="16">'
+        + (_mark(kind, 14, 8) if kind in MARKS else f'<path class="{kind}" d="M1 8H27"/>')
+        + f"</svg> {escape(words)}</li>"
         for kind, words in entries.items()
     )
     return f'<ul class="legend">{lines}</ul>'

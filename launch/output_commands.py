@@ -86,11 +86,12 @@ def evaluate(
     from distgram.solution import load
 
     solution = load(run, _step(step))
-    values = columns(solution, read_points(at, solution.problem), derivatives)
+    # all is computed before a file is made
+    values = list(columns(solution, read_points(at, solution.problem), derivatives))
     if out is None:
         tables.write(sys.stdout, values)
         return
-    with open(out, "w", encoding="utf-8", newline="") as file:
+    with open(out, "x", encoding="utf-8", newline="") as file:
         tables.write(file, values)
     print(out)
 

@@ -141,8 +141,13 @@ def test_values_and_derivatives_at_the_points_of_a_table(runs):
     points = runs.write("points.csv", "y,t,x\n-0.5,0.25,1\n\n2,0,0.125\n")
     out = runs.path / "values.csv"
     run = runs.path / "box"
-    ended = runs.call("eval", run, "--at", points, "--derivatives", 2, "--out", out)
+    asked = ("eval", run, "--at", points, "--derivatives", 2, "--out")
+    ended = runs.call(*asked, out)
     assert ended.code == 0 and ended.out.strip() == str(out)
+    for there in (points, out):  # neither the points nor older values are overwritten
+        before = there.read_bytes()
+        assert "file exists" in runs.call(*asked, there).sentence
+        assert there.read_bytes() == before
     with open(out) as file:
         rows = list(csv.DictReader(file))
     u, x = distgram.load(run), np.array([[0.25, 1.0, -0.5], [0.0, 0.125, 2.0]])

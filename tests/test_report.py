@@ -203,6 +203,10 @@ def test_kernels_that_were_diagnosed_are_on_the_page(tmp_path, blank):
     assert page.images[-1]["alt"] == told["alt"]
     assert page.images[-1]["src"].endswith(base64.b64encode(b"png").decode())
     assert told["title"] in page.text
+    (folder / "ntk-more.png").write_bytes(b"gnp")  # of the same title: beside it, not instead
+    (folder / "ntk-more.json").write_text(json.dumps(told | {"alt": "Another kernel."}))
+    page = Page(report(run).read_text())
+    assert [i["alt"] for i in page.images[-2:]] == [told["alt"], "Another kernel."]
 
 
 def test_page_shows_the_steps_asked_for_and_says_what_was_not_recorded(tmp_path, blank):
@@ -220,7 +224,11 @@ def test_page_tells_where_the_seconds_went(tmp_path, blank):
 def test_the_command_repeats_the_run_with_its_own_problem_file(tmp_path, blank):
     run = make_run(tmp_path / "run")
     (run / "environment.json").write_text(json.dumps({"devices": ["a", "b"], "processes": 1}))
-    (run / "problem.py").write_text("")
+    for copy in ("problem.py", "data-sensors.csv"):
+        (run / copy).write_text("")
+    config = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(config + '[data.sensors]\nfile = "elsewhere.csv"\n')
     text = Page(report(run).read_text()).text
-    file = f"""--set 'problem.file="{run}/problem.py"'"""
-    assert f"distgram solve {run}/config.toml --out NEW_FOLDER {file} --devices 1" in text
+    files = (("problem.file", "problem.py"), ("data.sensors.file", "data-sensors.csv"))
+    sets = " ".join(f"""--set '{key}="{run}/{copy}"'""" for key, copy in files)
+    assert f"distgram solve {run}/config.toml --out NEW_FOLDER {sets} --devices 1" in text

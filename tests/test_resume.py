@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from cli_runs import CLOCKS, TINY, metrics
 
-from distgram.checkpoint import newest, read_meta, read_theta
+from distgram.checkpoint import CheckpointError, newest, read_meta, read_theta
 
 RULES = {
     "adaptive_ratio": TINY,
@@ -108,3 +109,10 @@ def test_seconds_go_on_and_exclude_the_pause(folder):
     assert folder.call("resume", run, "--set", "run.steps=8").code == 0
     after = json.loads((run / "result.json").read_text())["seconds"]
     assert before < after < before + time.monotonic() - began
+
+
+def test_a_checkpoint_of_another_version_is_named(tmp_path):
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as writer:
+        writer.save(tmp_path / "7" / "meta", args=ocp.args.JsonSave({"spectrum_count": 3}))
+    with pytest.raises(CheckpointError, match="7: expected a checkpoint of this version"):
+        read_theta(tmp_path / "7")

@@ -9,7 +9,7 @@ from synthetic_runs import EPSILON, make_run
 from distgram.film import film
 from distgram.run_folder import Run
 from distgram.spectra import chosen, nearest, r_cap, spectrum
-from distgram.svg import Plot
+from distgram.svg import MARKS, Plot
 
 
 def test_spectrum_marks_cutoff_rank_and_crossing(tmp_path):
@@ -59,6 +59,12 @@ def test_film_has_a_frame_a_spectrum_each_with_its_numbers(tmp_path):
         loss = spectra["rce"][row, 0] ** 2
         words = f"Step {spectra['step'][row]}: rank {cap} of 129, r∩ {cap}, rε {eps}, "
         assert f"{words}mean square residual before the step {loss:.2g}" in html
+    # a circle a frame, a triangle where rε is one of the n, and one of each in the legend
+    seen = int(np.sum(spectra["r_eps"] < spectra["rce"].shape[1]))
+    assert [html.count(mark) for mark in MARKS.values()] == [22, seen + 1] and seen > 0
+    assert "rε</li>" in html
+    bare = film(spectra | {"r_eps": np.full(21, -1)})
+    assert "r∩, crossing</li>" in bare and "rε</li>" not in bare
     assert film({key: values[:1] for key, values in spectra.items()}) == ""
 
 
@@ -69,5 +75,5 @@ def test_curves_land_where_they_belong():
     assert y[:3].tolist() == [14, 374, 194] and np.isnan(y[3]) and y[4] == 374
     # zeros leave a gap: two strokes
     assert plot.curve(np.arange(4), np.array([1, 0.1, 0, 0.01]), "first").count("M") == 2
-    assert plot.level(10.0, "cut") == plot.rise(11.0, "cut") == plot.mark(1.0, 0.0, "ring") == ""
+    assert plot.level(10.0, "cut") == plot.rise(11.0, "cut") == plot.mark(1.0, 0.0, "circle") == ""
     assert "10<tspan" in plot.axes("n", "y & z") and "y &amp; z" in plot.axes("n", "y & z")

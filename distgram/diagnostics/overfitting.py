@@ -42,16 +42,16 @@ class ResidualMap(NamedTuple):
 
 def residual_maps(run_dir: Path, per_axis: int = PER_AXIS) -> dict[str, ResidualMap]:
     """The map of every term on a two-dimensional box that has points; none where the run has no
-    whole checkpoint or no solution yet."""
+    checkpoint that can be read, or no solution yet."""
     run_dir = Path(run_dir)
     field = Run(run_dir).arrays("solution.npz")
     if not field or field["x"].shape[1] != 2:
         return {}
     try:
         newest(run_dir / "checkpoints")
+        found = solution.load(run_dir)
     except CheckpointError:
         return {}
-    found = solution.load(run_dir)
     a, b = found.problem.inputs or ("x1", "x2")
     maps = {}
     for term in found.problem.terms:

@@ -80,7 +80,8 @@ def diagnose(
     for step, theta in thetas:
         here = tangent(run.residual, theta, points, rcond)
         sections += [_section(kernel, step, here, chosen, x, y) for kernel in kernels]
-    name = "_".join(["-".join(kernels), "-".join(map(str, steps)), chosen.name, *map(str, at)])
+    given = ["-".join(kernels), "-".join(map(str, steps)), chosen.name, *map(str, at)]
+    name = "_".join([*given, f"rcond-{rcond:g}"])
     folder = run_dir / "diagnostics"
     folder.mkdir(exist_ok=True)
     data, picture = folder / f"{name}.npz", folder / f"{name}.png"
@@ -88,10 +89,19 @@ def diagnose(
     shown = [panel for section in sections for panel in _panels(section)]
     columns = len(shown) // len(steps)
     panels(shown, axes, y, run.problem.input_names, columns).savefig(picture, dpi=DPI)
-    title = f"{', '.join(NAMES[k] for k in kernels)} of {chosen.name} at {', '.join(map(str, at))}"
-    told = {"title": title, "alt": _words(sections, chosen, run.problem, y)}
+    told = {
+        "title": f"{', '.join(NAMES[k] for k in kernels)} of {chosen.name} at "
+        f"{', '.join(map(str, at))}, {_at_steps(steps)}",
+        "alt": _words(sections, chosen, run.problem, y)
+        + f" Left out: singular values below {rcond:g} times the largest one.",
+    }
     (folder / f"{name}.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
     return picture, data
+
+
+def _at_steps(steps: Sequence[int | str]) -> str:
+    """As in 'step 40', 'steps initial, final'."""
+    return f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}"
 
 
 def _words(sections: Sequence[Section], term: Term, problem: Problem, y: np.ndarray) -> str:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from distgram.diagnostics.figure import signed_map
 from distgram.diagnostics.kernels import green, tangent
@@ -92,6 +93,8 @@ def figure(rows: list[dict], kernels: dict[float, np.ndarray], path: Path) -> No
     least = [np.sqrt(np.sum((np.pi * np.arange(round(r) + 1, 1e5)) ** -4.0)) for r in ranks]
     ax.loglog(ranks, least, "--", color=BLACK, label="least of that rank")
     dress(ax, "rank", "rms error", "error against rank")
+    ax.set_xticks([20, 40, 80], ["20", "40", "80"])
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend(frameon=False)
     fig.savefig(path, dpi=150)
 
