@@ -74,19 +74,13 @@ def check_room(client: JobSubmissionClient, asked: Request) -> None:
     """
     from ray.util.state import list_nodes
 
-    need = asked.resources()
-    if asked.tpu:
-        need = {"TPU": 1, f"accelerator_type:{asked.accelerator}": 1e-3}
+    from launch.ray_cluster import Host
+
     nodes = list_nodes(client.get_address(), detail=True)
-    hosts = [n.resources_total or {} for n in nodes if n.state == "ALIVE"]  # type: ignore
-    room = [min(int(host.get(k, 0) / v) for k, v in need.items()) for host in hosts]
-    places = sum(min(n, 1) if asked.tpu else n for n in room)
-    if places < asked.least:
-        said = ", ".join(
-            " ".join(f"{k} {v:g}" for k, v in sorted(host.items()) if re.match("[A-Z]|acc", k))
-            for host in hosts
-        )
-        raise ClusterError(
-            f"asked for {asked.words()}; {client.get_address()} has {len(hosts)} host(s) ({said}), "
-            f"room for {places}: ask for less, or add hosts."
-        )
+    hosts = [
+        Host(n.resources_total or {}, n.labels or {})  # type: ignore[union-attr]
+        for n in nodes
+        if n.state == "ALIVE"  # type: ignore[union-attr]
+    ]
+    if refused := asked.refusal(client.get_address(), hosts):
+        raise ClusterError(refused)

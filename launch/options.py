@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from rich.console import Console
 
+from launch.errors import ClusterError
+
 if TYPE_CHECKING:
     from launch.ray_cluster import Request
 
@@ -89,11 +91,7 @@ def cluster_request(
     Raises:
         ClusterError: options that do not fit each other.
     """
-    from launch.errors import ClusterError
-
-    given = {
-        k: v for k, v in locals().items() if v is not None and k not in ("ray", "ClusterError")
-    }
+    given = {k: v for k, v in locals().items() if v is not None and k != "ray"}
     if not ray:
         if given:
             raise ClusterError(f"--{next(iter(given)).replace('_', '-')} needs --ray.")
@@ -114,6 +112,11 @@ def with_cluster(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
         asked = {name: values.pop(name) for name in more}
+        if asked["ray"] and values.get("devices") is not None:
+            raise ClusterError(
+                f"--devices {values['devices']} counts devices of this process: beside --ray give "
+                "--workers N and --devices-per-worker M."
+            )
         command(**values, cluster=cluster_request(**asked))
 
     options = [*(p for p in own if p.name != "cluster"), *more.values()]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.train import ScalingConfig
@@ -23,6 +23,20 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "50",
 }
+
+TOPOLOGY = "ray.io/tpu-topology"  # Ray's label of a host of a TPU slice
+
+
+class Host(NamedTuple):
+    """A host of a cluster: its resources in all, and its labels."""
+
+    resources: Mapping[str, float]
+    labels: Mapping[str, str]
+
+    def words(self) -> str:
+        """As in '(CPU: 8, TPU: 4, accelerator_type:TPU-V6E: 1, topology 4x4)'."""
+        topology = self.labels.get(TOPOLOGY)
+        return f"({_words(self.resources)}{f', topology {topology}' if topology else ''})"
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,28 @@ class Request:
     def resources(self) -> dict[str, float]:
         """What one worker takes of its host."""
         return {"CPU": 1, "GPU": self.gpus} if self.gpus else {"CPU": 1}
+
+    def places(self, hosts: Iterable[Host]) -> int:
+        """The number of workers that these hosts could hold, were they free."""
+        if not self.tpu:
+            need = self.resources()
+            return sum(min(int(h.resources.get(k, 0) / v) for k, v in need.items()) for h in hosts)
+        kind = f"accelerator_type:{self.accelerator}"
+        return sum(
+            h.resources.get("TPU", 0) >= 1
+            and h.resources.get(kind, 0) > 0
+            and h.labels.get(TOPOLOGY, self.topology) == self.topology
+            for h in hosts
+        )
+
+    def refusal(self, cluster: str, hosts: Sequence[Host]) -> str | None:
+        """Why these hosts cannot hold the least number of workers, naming both; None: they can."""
+        if (there := self.places(hosts)) >= self.least:
+            return None
+        return (
+            f"asked for {self.words()}; {cluster} has {there_are(hosts)}, room for {there}: "
+            "ask for less, or add hosts."
+        )
 
     def scaling(self) -> ScalingConfig:
         """The request in Ray's words.
@@ -114,6 +150,8 @@ def request(
         raise ClusterError("--tpu and --topology: expected both, as in --tpu v6e --topology 4x4.")
     if gpus_per_worker and devices_per_worker:
         raise ClusterError("--devices-per-worker counts CPU devices: leave it out beside GPUs.")
+    if tpu and "heartbeat" in rest:
+        raise ClusterError("--heartbeat: on TPU slices Ray starts jax, whose own 100 s hold.")
     return Request(least, most, devices_per_worker, gpus_per_worker, tpu, topology, **rest)
 
 
@@ -129,6 +167,11 @@ def joined(request: Request, say: Callable[[str], None]) -> Iterator[None]:
     request.scaling()
     os.environ.update({k: v for k, v in SETTINGS.items() if k not in os.environ})
     address = request.address or os.environ.get("RAY_ADDRESS")
+    if address is not None and "://" in address:
+        raise ClusterError(
+            f"{address}: expected HOST:PORT of the cluster itself, as HOST:6379, or auto on one of "
+            "its hosts; `distgram submit` takes the URL of its dashboard."
+        )
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
@@ -143,7 +186,7 @@ def joined(request: Request, say: Callable[[str], None]) -> Iterator[None]:
             f"({' '.join(str(error).split())[:200]})."
         ) from error
     try:
-        say(f"Ray {ray.__version__}, {address or 'on this machine'}: {_there()}")
+        say(f"Ray {ray.__version__}, {address or 'on this machine'}: {there_are(_hosts())}")
         wait_for_resources(request)
         yield
     finally:
@@ -157,31 +200,21 @@ def wait_for_resources(request: Request, seconds: float = GIVEN_S) -> None:
         ClusterError: it could not within `seconds`; it names what was asked for and what is there.
     """
     until = time.monotonic() + seconds
-    while (there := _places(request)) < request.least:
+    while refused := request.refusal("the cluster", _hosts()):
         if time.monotonic() > until:
-            raise ClusterError(
-                f"asked for {request.words()}; the cluster has {_there()}, room for {there}: "
-                "ask for less, or add hosts."
-            )
+            raise ClusterError(refused)
         time.sleep(1.0)
 
 
-def _there() -> str:
-    """The hosts of the cluster, in words."""
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    return f"{len(nodes)} host(s): " + ", ".join(f"({_words(n)})" for n in nodes)
+def there_are(hosts: Sequence[Host]) -> str:
+    """The hosts of a cluster, in words."""
+    return f"{len(hosts)} host(s): " + ", ".join(h.words() for h in hosts)
 
 
-def _places(request: Request) -> int:
-    """The number of workers that the hosts of the cluster can hold, were they free."""
-    need: dict[str, float] = {"TPU": 1} if request.tpu else request.resources()
-    if request.tpu:
-        need[f"accelerator_type:{request.accelerator}"] = 0.001
-    nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    room = (min(int(n.get(k, 0) / v) for k, v in need.items()) for n in nodes)
-    return sum(min(r, 1) if request.tpu else r for r in room)
+def _hosts() -> list[Host]:
+    return [Host(n["Resources"], n.get("Labels") or {}) for n in ray.nodes() if n["Alive"]]
 
 
-def _words(resources: dict[str, float]) -> str:
+def _words(resources: Mapping[str, float]) -> str:
     names = [k for k in resources if k in ("CPU", "GPU", "TPU") or k.startswith("accelerator_type")]
     return ", ".join(f"{k}: {resources[k]:g}" for k in names) or "nothing"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-import ray.train
 from ray.train import get_context
+from ray.util.metrics import Gauge
 
 from distgram import storage
 from distgram.storage import Folder
@@ -21,7 +21,6 @@ from launch.ray_backend import SAID, open_log
 
 COMPILE_LIMIT_S = 900.0  # from the start of a worker to its first step
 SLOWEST = 20.0  # a step may take this many times the longest so far before it counts as stuck
-REPORT_EVERY_S = 30.0  # a report waits for the controller, which looks once a second
 PROBE_S = 10.0  # a shared file system may show a new file late
 
 
@@ -109,7 +108,7 @@ def train(given: dict[str, Task]) -> dict[str, Any]:
         result = solve(
             *(check(task.config), make_mesh(), run_dir),
             resume=begun,
-            watch=Reports().row,
+            watch=Gauges(run_dir.name).row if rank == 0 else lambda row: None,
             say=say,
             alive=watchdog.alive,
         )
@@ -120,17 +119,23 @@ def train(given: dict[str, Task]) -> dict[str, Any]:
     return {"result": result.values() | {"signal": result.signal}}
 
 
-class Reports:
-    """Rows of metrics for Ray's dashboard; they decide nothing."""
+class Gauges:
+    """The numbers of the rows of metrics among Ray's own metrics, as ray_distgram_NAME{run=...}.
 
-    def __init__(self):
-        self._last = -REPORT_EVERY_S
+    They decide nothing, and nothing waits for them. (What `ray.train.report` is given without a
+    checkpoint, Ray drops.)
+    """
+
+    def __init__(self, run: str):
+        self._run, self._all = run, dict[str, Gauge]()
 
     def row(self, row: dict[str, Any]) -> None:
-        """Report a row; `seconds` are the same on every worker, so all of them report or none."""
-        if row["seconds"] - self._last >= REPORT_EVERY_S:
-            self._last = row["seconds"]
-            ray.train.report({k: v for k, v in row.items() if isinstance(v, int | float)})
+        """Show a row."""
+        for name, value in row.items():
+            if isinstance(value, int | float):
+                if name not in self._all:
+                    self._all[name] = Gauge(f"distgram_{name}", tag_keys=("run",))
+                self._all[name].set(float(value), {"run": self._run})
 
 
 def _miscounted(devices: int | None) -> str | None:

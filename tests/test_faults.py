@@ -7,13 +7,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from bench import faults
 from cli_runs import metrics
 from ray_runs import RayRun, config, same
 
-pytest.importorskip("ray")
-
 LAYOUT = ("--workers", 2, "--devices-per-worker", 4, "--heartbeat", 10, "--watchdog", 20)
-STEPS = 40
+STEPS = 150  # as in bench/faults.py, whose strikes come after step 20
 STRIKE = 12  # past the checkpoint of step 10
 
 
@@ -99,3 +98,35 @@ def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
         assert run.end() == 2, run.read("err")
         said = run.read("err").splitlines()[-1]
     assert str(run.run) in said and "Traceback" not in run.read("err")
+
+
+@pytest.mark.cluster
+def test_a_torn_checkpoint_is_passed_over(uninterrupted, tmp_path):
+    found = faults.recovered(
+        tmp_path / "torn", STEPS, "newest checkpoint torn, worker killed", uninterrupted
+    )
+    assert found["code"] == 0 and found["equal"], found
+
+
+@pytest.mark.cluster
+def test_a_killed_driver_is_resumed_by_hand(uninterrupted, tmp_path):
+    found = faults.driver_killed(tmp_path / "driver", STEPS, uninterrupted)
+    assert found["code"] == 0 and found["equal"], found
+
+
+# The hosts are forked off this process, where other tests may have started jax, and exec at once.
+@pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+@pytest.mark.cluster
+@pytest.mark.parametrize("spare", [True, False])
+def test_a_lost_host_is_replaced_or_done_without(uninterrupted, tmp_path, monkeypatch, spare):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    found = faults.host_lost(tmp_path / "host", STEPS, uninterrupted, spare)
+    assert found["code"] == 0 and found["devices"] == (8 if spare else 4), found
+    assert found["equal"] or not spare, found
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk of its own needs root")
+def test_storage_that_is_full_ends_the_run_by_name(tmp_path):
+    found = faults.ended(tmp_path / "full", 10**6, "storage full")
+    assert found["code"] == 2 and str(tmp_path) in found["ended"], found

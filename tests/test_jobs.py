@@ -187,7 +187,7 @@ def test_what_the_cluster_cannot_hold_is_refused(here, url):
     config = here.write("tiny.toml", TINY)
     command = ("submit", config, "--storage", here.path / "none")
     sentence = here.call(*command, "--workers", 9).sentence
-    assert "asked for 9 workers x (CPU: 1)" in sentence and "(CPU 4)" in sentence
+    assert "asked for 9 workers x (CPU: 1)" in sentence and "(CPU: 4)" in sentence
     assert url in sentence and "room for 4" in sentence
     assert "GPU: 8" in here.call(*command, "--workers", 1, "--gpus-per-worker", 8).sentence
     tpu = ("--workers", 4, "--tpu", "v6e", "--topology", "4x4")
