@@ -14,9 +14,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 class GrowConfig(Table):
     """More points: `factor` times as many, as long as all together are at most `budget`; when the
-    overfitting alarm asks for it, and each `every` steps where that is given."""
+    overfitting alarm asks for it, and each `every` steps where that is given. Each growth compiles
+    anew, so that it is to be a large one."""
 
-    factor: Annotated[float, Field(gt=1)] = 2.0
+    factor: Annotated[float, Field(ge=1.1)] = 2.0
     budget: PositiveInt
     every: PositiveInt | None = None
 

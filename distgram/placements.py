@@ -25,7 +25,7 @@ def build_placement(config: Config, terms: Sequence[Term], has_spectrum: bool) -
 
     Raises:
         ProblemError: points that cannot be moved in this way, a rule without the spectrum it needs,
-        a budget below what there is.
+        a budget that leaves no room to grow.
     """
     c = config.sampling
     if not isinstance(c, MovingConfig):
@@ -51,10 +51,11 @@ def build_placement(config: Config, terms: Sequence[Term], has_spectrum: bool) -
             )
     if not moving:
         raise ProblemError(f"sampling.name = {c.name!r}: all terms have fixed points.")
-    if c.grow is not None and c.grow.budget < (there := total(config)):
+    if c.grow is not None and last_stage(config, terms) == 0:
         raise ProblemError(
-            f"sampling.grow.budget = {c.grow.budget}: expected at least {there}, the points there "
-            "are."
+            f"sampling.grow.budget = {c.grow.budget}: expected at least "
+            f"{total(at_stage(config, terms, 1))}, the {total(config)} points there are times "
+            f"factor = {c.grow.factor:g}; or leave grow out."
         )
     return placement
 

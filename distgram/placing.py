@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from distgram.alarm import quiet
 from distgram.assemble import Assembled, assemble
 from distgram.collocation import draw, draw_uniform, fixed_count
 from distgram.config_sampling import MovingConfig
@@ -68,10 +69,14 @@ class Placing:
         return self._scheduled(int(state.step)) or bool(np.any(np.asarray(state.alarm.raised)))
 
     def grown(self, state: RunState) -> tuple[Assembled, RunState]:
-        """Assembled anew for more points, and the state with them: other shapes from here on."""
+        """Assembled anew for more points, and the state with them: other shapes from here on. The
+        alarm is quiet again: what it has heard was of fewer points."""
         mesh = self.run.residual.mesh
         run = assemble(self.run.given, mesh, self.run.stage + 1, self.run.frozen)
-        state = Placing(run)(state)._replace(stage=replicate(mesh, np.asarray(run.stage)))
+        heard_anew = replicate(mesh, quiet(len(run.terms)))  # one alarm asks for one growth
+        state = Placing(run)(state)._replace(
+            stage=replicate(mesh, np.asarray(run.stage)), alarm=heard_anew
+        )
         if isinstance(run.method, Rule):  # what a factorization starts warm with fits its plan only
             _, warm = initial_state(run, state.theta, state.points)
             state = state._replace(method_state=(state.method_state[0], replicate(mesh, warm)))
@@ -129,7 +134,9 @@ class Placing:
         return whitening(spectrum, needs(spectrum).rank)
 
     def _scheduled(self, at: int) -> bool:
-        return self._divides(None if self._grow is None else self._grow.every, at)
+        if self._grow is None or self.run.stage >= self._last:
+            return False
+        return self._divides(self._grow.every, at)
 
     @staticmethod
     def _divides(every: int | None, at: int) -> bool:
