@@ -27,29 +27,29 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of the source
-HARD: dict[str, Any] = {"hidden": [20, 20, 20], "hard_constraint": True}
-PLATEAU: dict[str, Any] = {"name": "adaptive_ratio", "excursion": 1.0}
+HARD: dict[str, Any] = {"hidden": [16, 16, 16], "hard_constraint": True}
+PLATEAU: dict[str, Any] = {"name": "adaptive_ratio", "excursion": 1.0, "acceleration": 0.75}
 PROBLEMS: dict[str, dict[str, Any]] = {
     "burgers": {
         "problem": {"name": "burgers"},
         "model": HARD | {"features": "periodic"},
-        "points": {"interior": {"count": 3072}},
+        "points": {"interior": {"count": 2048}},
         "rule": PLATEAU,
-        "run": {"steps": 160},
+        "run": {"steps": 120},
     },
     "allen_cahn": {
         "problem": {"name": "allen_cahn"},
         "model": HARD | {"features": "normalize"},
         "points": {"interior": {"count": 2048}},
         "rule": PLATEAU,
-        "run": {"steps": 200},
+        "run": {"steps": 120},
     },
     "heat6": {
         "problem": {"name": "heat", "parameters": {"frequency": 6}},
         "model": HARD | {"features": "normalize"},
         "points": {"interior": {"count": 2048}},
         "rule": PLATEAU,
-        "run": {"steps": 200},
+        "run": {"steps": 120},
     },
 }
 SAMPLERS: dict[str, dict[str, Any]] = {
