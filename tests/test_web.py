@@ -136,7 +136,10 @@ def test_a_job_is_followed_by_its_log_and_its_report_is_that_of_its_folder(tmp_p
 
 def test_what_cannot_be_watched_is_said_in_a_sentence(tmp_path, capsys):
     run, _ = going_on(tmp_path / "run")
+    nobody = "http://127.0.0.1:1"
+    neither = f"nowhere: neither a run folder on this machine nor the id of a job .* ({nobody}: no"
     for words, expected in [
+        (["nowhere", "--web", "--address", nobody], neither.replace(".*", "that can be followed")),
         ([str(tmp_path), "--web"], "holds the run folders run"),
         ([str(run)], f"`distgram watch {run} --web` shows its page"),
         (["dg-heat-000000", "--port", "80"], "--port 80: needs --web"),
