@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -204,6 +205,11 @@ def _kernels(run: Run) -> dict[str, str]:
             )
         title = str(told["title"])
         parts[title] = parts.get(title, "") + page.image(path, str(told["alt"]))
+        if (told.get("final") or math.inf) < run.metrics[-1]["step"]:
+            parts[title] += (
+                f'<p class="soft">Final is step {told["final"]} here; the run has gone on since: '
+                "`distgram diagnose` draws it again.</p>"
+            )
     return parts
 
 

@@ -207,6 +207,11 @@ def test_kernels_that_were_diagnosed_are_on_the_page(tmp_path, blank):
     (folder / "ntk-more.json").write_text(json.dumps(told | {"alt": "Another kernel."}))
     page = Page(report(run).read_text())
     assert [i["alt"] for i in page.images[-2:]] == [told["alt"], "Another kernel."]
+    assert "gone on since" not in page.text
+    for final, stale in ((60, False), (40, True)):  # the run is at step 60
+        (folder / "ntk-more.json").write_text(json.dumps(told | {"final": final}))
+        text = Page(report(run).read_text()).text
+        assert (f"Final is step {final} here; the run has gone on since" in text) is stale
 
 
 def test_page_shows_the_steps_asked_for_and_says_what_was_not_recorded(tmp_path, blank):
