@@ -160,11 +160,12 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
 
 def _heading(run: Run) -> list[str]:
     """What the run is, how it ended, its figures in one table, and a warning where one is due."""
-    state = ended(run.result) or "not finished: the values are those of the last logged step"
+    reason = ended(run.result)
+    state = f"Ended by: {reason}" if reason else "Not finished: the values of the last logged step"
     body = [
         f"<h1>{escape(run.problem)}</h1>",
-        f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. Ended by: '
-        f"{escape(str(state))}.</p>",
+        f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. '
+        f"{escape(state)}.</p>",
         page.table(
             list(QUANTITIES.values()), [[number(run.value(key)) for key in QUANTITIES]]
         ),

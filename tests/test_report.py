@@ -65,7 +65,7 @@ def test_missing_spectra_and_solution_leave_their_figures_out(tmp_path, blank):
     (run / "solution.npz").unlink()
     (run / "result.json").unlink()
     assert [p.stem for p in figures(run)] == ["convergence", "cutoff"]
-    assert "not finished" in report(run).read_text()
+    assert "Not finished" in report(run).read_text()
 
 
 def test_half_written_last_line_is_left_out_and_a_resumed_step_counts_once(tmp_path):

@@ -88,7 +88,11 @@ def test_before_the_first_row_there_is_no_report_but_a_sentence(tmp_path):
     run, _ = going_on(tmp_path / "run")
     (run / "metrics.jsonl").unlink()
     with served(Folder(run)) as server:
-        assert "No step has been logged yet" in get(server, "/now")[1]
+        for _ in range(2):  # without metrics.jsonl, and with an empty one
+            told = json.loads(get(server, "/now")[1])
+            assert told["state"].startswith("begun") and "No step has been logged" in told["html"]
+            (run / "metrics.jsonl").write_text("")
+        (run / "metrics.jsonl").unlink()
         status, text, _ = get(server, "/report")
         assert status == 404 and "metrics.jsonl: not found" in text
 
