@@ -35,9 +35,10 @@ def make_mesh(devices: int | None = None) -> Mesh:
             f"{jax.process_count()} processes."
         )
     if not 1 <= wanted <= len(there):
+        remedy = " XLA_FLAGS=--xla_force_host_platform_device_count=N makes N of a CPU."
         raise ValueError(
             f"devices={wanted}: expected 1 to {len(there)}, the devices of this process "
-            f"({there[0].platform})."
+            f"({there[0].platform}).{remedy if there[0].platform == 'cpu' and wanted > 1 else ''}"
         )
     return jax.make_mesh((wanted,), (POINTS,), axis_types=(AxisType.Auto,), devices=there[:wanted])
 

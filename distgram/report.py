@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,11 +160,12 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
 
 def _heading(run: Run) -> list[str]:
     """What the run is, how it ended, its figures in one table, and a warning where one is due."""
-    state = ended(run.result) or "not finished: the values are those of the last logged step"
+    reason = ended(run.result)
+    state = f"Ended by: {reason}" if reason else "Not finished: the values of the last logged step"
     body = [
         f"<h1>{escape(run.problem)}</h1>",
-        f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. Ended by: '
-        f"{escape(str(state))}.</p>",
+        f'<p class="soft">rule {escape(run.rule)}, seed {run.seed}. '
+        f"{escape(state)}.</p>",
         page.table(
             list(QUANTITIES.values()), [[number(run.value(key)) for key in QUANTITIES]]
         ),
@@ -204,6 +206,11 @@ def _kernels(run: Run) -> dict[str, str]:
             )
         title = str(told["title"])
         parts[title] = parts.get(title, "") + page.image(path, str(told["alt"]))
+        if (told.get("final") or math.inf) < run.metrics[-1]["step"]:
+            parts[title] += (
+                f'<p class="soft">Final is step {told["final"]} here; the run has gone on since: '
+                "`distgram diagnose` draws it again.</p>"
+            )
     return parts
 
 

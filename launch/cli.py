@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 from rich.table import Table
 
-from launch import job_commands, options, output_commands, page_commands
+from launch import job_commands, options, output_commands, page_commands, usage
 from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
 
 if TYPE_CHECKING:
@@ -188,9 +188,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.addHandler(handler)
     log.propagate = False
     try:
-        app(args=None if argv is None else list(argv), prog_name="distgram")
+        given = None if argv is None else list(argv)
+        return app(args=given, prog_name="distgram", standalone_mode=False) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
+    except typer.TyperException as error:
+        if said := usage.sentence(error):
+            print(f"distgram: {said}", file=sys.stderr)
+        return 2
     except Exception as error:
         from launch.local import USER_ERRORS
 
@@ -201,7 +206,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         log.removeHandler(handler)
         log.propagate = True
-    return 0
 
 
 def _sentence(error: Exception) -> str:

@@ -88,9 +88,19 @@ def _serve(given: str, port: int, address: str | None) -> None:
 
     if Path(given).is_dir():
         return until_stopped(web.Folder(Path(given)))
-    with cluster(address) as client:
-        name, _, job = jobs.find(client, given)
-        until_stopped(web.FollowedJob(client, name, job))
+    found = False
+    try:
+        with cluster(address) as client:
+            name, _, job = jobs.find(client, given)
+            found = True
+            until_stopped(web.FollowedJob(client, name, job))
+    except ClusterError as error:
+        if found:
+            raise
+        raise ClusterError(
+            f"{given}: neither a run folder on this machine nor the id of a job that can be "
+            f"followed ({str(error).rstrip('.')})."
+        ) from error
 
 
 def _shown(progress: Progress) -> Callable[[str], None]:

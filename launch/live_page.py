@@ -11,6 +11,7 @@ import numpy as np
 from distgram import page
 from distgram.figures import series
 from distgram.page import number
+from distgram.run_folder import QUANTITIES
 from distgram.svg import Plot, legend, picture
 
 CURVES = {
@@ -58,7 +59,8 @@ def now(rows: Sequence[dict[str, Any]]) -> str:
     last = rows[-1]
     shown = {k: v for k, v in last.items() if not isinstance(v, dict)}
     quantities = page.table(
-        ["quantity", "value"], [[k.replace("_", " "), number(v)] for k, v in shown.items()]
+        ["quantity", "value"],
+        [[QUANTITIES.get(k, k.replace("_", " ")), number(v)] for k, v in shown.items()],
     )
     by_term = [
         [term, number(value), number((last.get("heldout_terms") or {}).get(term))]

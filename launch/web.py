@@ -80,8 +80,8 @@ class Folder(Source):
         if reason:
             return f"ended by: {reason}", True
         path = self._run / "metrics.jsonl"
-        if not path.is_file():
-            return "no step has been logged yet", False
+        if not path.is_file() or not path.stat().st_size:
+            return "begun; it compiles before its first step", False
         return f"going on; last logged {time.time() - path.stat().st_mtime:.0f} s ago", False
 
     def report(self) -> str:

@@ -103,7 +103,8 @@ def test_a_missing_or_broken_config_is_named(folder):
 
 
 def test_more_devices_than_there_are(folder):
-    assert "devices=99: expected 1 to 8" in folder.solve("--devices", 99).sentence
+    sentence = folder.solve("--devices", 99).sentence
+    assert "devices=99: expected 1 to 8" in sentence and "device_count=N makes N" in sentence
     assert folder.folders() == []
 
 

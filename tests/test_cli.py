@@ -86,12 +86,6 @@ def test_help_is_fast_because_it_imports_no_jax():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_usage_errors_exit_with_2(folder):
-    for arguments in (("solve",), ("nonesuch",), ("solve", "a.toml", "--nonesuch"), ()):
-        ended = folder.call(*arguments)
-        assert ended.code == 2 and "Traceback" not in ended.err
-
-
 def test_list_names_everything_that_can_be_chosen(folder):
     ended = folder.call("list")
     assert ended.code == 0

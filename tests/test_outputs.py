@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +202,30 @@ def test_kernels_of_a_run(runs):
         for name in ("ntk_initial", "nntk_initial", "ntk_2", "nntk_2"):
             assert file[name].shape == (101**2, 1, 1) and file[name][at[0]] > 0
         assert not np.array_equal(file["ntk_initial"], file["ntk_2"])
+
+
+def test_kernels_say_where_of_when_and_at_what_regularization(runs):
+    """Another point, α or step is another picture; the same again replaces its own."""
+    run = runs.path / "square"
+    folder = run / "diagnostics"
+    before = set(folder.glob("*")) if folder.is_dir() else set()
+
+    def drawn(at: str, rcond: float) -> tuple[Path, str]:
+        ended = runs.call("diagnose", run, "--kernel", "green", "--at", at, "--rcond", rcond)
+        assert ended.code == 0, ended
+        picture = Path(ended.out.split()[0])
+        told = json.loads(picture.with_suffix(".json").read_text())
+        assert told["final"] == 2
+        return picture, told["title"]
+
+    first, title = drawn("0.5,0.25", 1e-6)
+    assert title == "Green's function of interior at 0.5, 0.25, step final (2), α = 1e-06 Δ̂₁"
+    others = [drawn("0.25,0.5", 1e-6), drawn("0.5,0.25", 1e-3)]
+    assert len({first, *(p for p, _ in others)}) == len({title, *(t for _, t in others)}) == 3
+    first.write_bytes(b"of an older run")
+    assert drawn("0.5,0.25", 1e-6) == (first, title)
+    assert first.read_bytes()[:4] == b"\x89PNG"
+    assert len(set(folder.glob("*")) - before) == 9  # picture, data and words of three
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,26 @@ def test_commands_are_understood(block):
             command.make_context(words[1], list(rest), parent=root)
         else:
             assert not words or words == ["source", ".venv/bin/activate"], line
+
+
+def test_every_picture_is_there_is_small_and_has_words():
+    pictures = re.findall(r"!\[([^]]*)\]\(([^)]*)\)", README.read_text(encoding="utf-8"))
+    assert len(pictures) == 3
+    for words, file in pictures:
+        data = (README.parent / file).read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) < 200_000, file
+        assert len(words) > 80, file
+
+
+def test_a_picture_in_few_colours_keeps_the_rare_ones(tmp_path):
+    from bench.talk import small
+    from PIL import Image
+
+    rare = (5, 48, 97)
+    picture = Image.linear_gradient("L").convert("RGB").resize((1000, 1000))
+    picture.paste(rare, (0, 0, 30, 30))
+    picture.save(tmp_path / "large.png")
+    small(tmp_path / "large.png", tmp_path / "small.png")
+    with Image.open(tmp_path / "small.png") as copy:
+        found = copy.convert("RGB").getpixel((15, 15))
+    assert max(abs(a - b) for a, b in zip(found, rare, strict=True)) <= 8

@@ -65,7 +65,7 @@ def test_missing_spectra_and_solution_leave_their_figures_out(tmp_path, blank):
     (run / "solution.npz").unlink()
     (run / "result.json").unlink()
     assert [p.stem for p in figures(run)] == ["convergence", "cutoff"]
-    assert "not finished" in report(run).read_text()
+    assert "Not finished" in report(run).read_text()
 
 
 def test_half_written_last_line_is_left_out_and_a_resumed_step_counts_once(tmp_path):
@@ -207,6 +207,11 @@ def test_kernels_that_were_diagnosed_are_on_the_page(tmp_path, blank):
     (folder / "ntk-more.json").write_text(json.dumps(told | {"alt": "Another kernel."}))
     page = Page(report(run).read_text())
     assert [i["alt"] for i in page.images[-2:]] == [told["alt"], "Another kernel."]
+    assert "gone on since" not in page.text
+    for final, stale in ((60, False), (40, True)):  # the run is at step 60
+        (folder / "ntk-more.json").write_text(json.dumps(told | {"final": final}))
+        text = Page(report(run).read_text()).text
+        assert (f"Final is step {final} here; the run has gone on since" in text) is stale
 
 
 def test_page_shows_the_steps_asked_for_and_says_what_was_not_recorded(tmp_path, blank):

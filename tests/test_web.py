@@ -88,7 +88,11 @@ def test_before_the_first_row_there_is_no_report_but_a_sentence(tmp_path):
     run, _ = going_on(tmp_path / "run")
     (run / "metrics.jsonl").unlink()
     with served(Folder(run)) as server:
-        assert "No step has been logged yet" in get(server, "/now")[1]
+        for _ in range(2):  # without metrics.jsonl, and with an empty one
+            told = json.loads(get(server, "/now")[1])
+            assert told["state"].startswith("begun") and "No step has been logged" in told["html"]
+            (run / "metrics.jsonl").write_text("")
+        (run / "metrics.jsonl").unlink()
         status, text, _ = get(server, "/report")
         assert status == 404 and "metrics.jsonl: not found" in text
 
@@ -136,7 +140,10 @@ def test_a_job_is_followed_by_its_log_and_its_report_is_that_of_its_folder(tmp_p
 
 def test_what_cannot_be_watched_is_said_in_a_sentence(tmp_path, capsys):
     run, _ = going_on(tmp_path / "run")
+    nobody = "http://127.0.0.1:1"
+    neither = f"nowhere: neither a run folder on this machine nor the id of a job .* ({nobody}: no"
     for words, expected in [
+        (["nowhere", "--web", "--address", nobody], neither.replace(".*", "that can be followed")),
         ([str(tmp_path), "--web"], "holds the run folders run"),
         ([str(run)], f"`distgram watch {run} --web` shows its page"),
         (["dg-heat-000000", "--port", "80"], "--port 80: needs --web"),

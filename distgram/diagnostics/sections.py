@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from distgram.assemble import Assembled, assemble, draw_points, place_points
+from distgram.checkpoint import newest
 from distgram.diagnostics.figure import panels
 from distgram.diagnostics.kernels import KERNELS, Tangent, tangent
 from distgram.problem import Problem, Term, nearest
-from distgram.solution import load, read_config
+from distgram.solution import FINAL, load, read_config
 
 PER_AXIS = {1: 401, 2: 101}
 NAMES = {"ntk": "NTK", "nntk": "NNTK", "green": "Green's function"}
@@ -72,6 +73,7 @@ def diagnose(
             f"{run_dir}: a run in {config.time.count} time slabs: expected one without [time]."
         )
     thetas = [(step, load(run_dir, step).theta) for step in steps]
+    stood = int(newest(run_dir / "checkpoints").name) if FINAL in steps else None
     run = assemble(config, mesh)
     chosen, y = _term(run, term), _point(run.problem, at)
     x, axes = grid(run.problem, y)
@@ -91,17 +93,19 @@ def diagnose(
     panels(shown, axes, y, run.problem.input_names, columns).savefig(picture, dpi=DPI)
     told = {
         "title": f"{', '.join(NAMES[k] for k in kernels)} of {chosen.name} at "
-        f"{', '.join(map(str, at))}, {_at_steps(steps)}",
+        f"{', '.join(map(str, at))}, {_at_steps(steps, stood)}, α = {rcond:g} Δ̂₁",
         "alt": _words(sections, chosen, run.problem, y)
         + f" Left out: singular values below {rcond:g} times the largest one.",
+        "final": stood,
     }
     (folder / f"{name}.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
     return picture, data
 
 
-def _at_steps(steps: Sequence[int | str]) -> str:
-    """As in 'step 40', 'steps initial, final'."""
-    return f"step{'s' * (len(steps) > 1)} {', '.join(map(str, steps))}"
+def _at_steps(steps: Sequence[int | str], stood: int | None) -> str:
+    """As in 'step 40', 'steps initial, final (80)', where the run stood at step 80."""
+    words = [f"{step} ({stood})" if step == FINAL else str(step) for step in steps]
+    return f"step{'s' * (len(steps) > 1)} {', '.join(words)}"
 
 
 def _words(sections: Sequence[Section], term: Term, problem: Problem, y: np.ndarray) -> str:
