@@ -143,6 +143,9 @@ def resume(
 ) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had not been interrupted.
 
+    The id of a submitted run, dg-..., in place of RUN: in a new job of its cluster, with options of
+    its own: `distgram resume dg-... --help`.
+
     Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
     another number of devices or workers the steps are equal within rounding only.
     """

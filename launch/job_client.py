@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Where Ray's own command line looks for the address: the first that is set.
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 CONNECT_SECONDS = 10
+MOST_HOSTS = 10_000  # the most that Ray's API gives
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
     """
     try:
         import requests
-        from ray.exceptions import AuthenticationError
+        from ray.exceptions import AuthenticationError, RpcError
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
         raise ClusterError(f"Ray is missing ({error}): `pip install 'ray[default]'`.") from error
@@ -48,6 +49,10 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
     try:
         if said and said.startswith("http"):  # Ray's client would wait for minutes
             requests.head(said, timeout=CONNECT_SECONDS)
+        elif said:  # HOST:PORT of the cluster itself, as `solve --ray` takes it, or ray://
+            from launch.ray_cluster import reach
+
+            reach(said)
         yield JobSubmissionClient(said)
     except AuthenticationError as error:
         raise ClusterError(
@@ -55,13 +60,13 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
             "`ray get-auth-token` prints on its head node into RAY_AUTH_TOKEN, into "
             "~/.ray/auth_token, or into the file that RAY_AUTH_TOKEN_PATH names."
         ) from error
-    except (ConnectionError, requests.RequestException) as error:
+    except (ConnectionError, RpcError, requests.RequestException) as error:
         remedy = "is its dashboard up, and may this machine reach it?"
         if said is None:
             remedy = f"give --address http://HOST:8265, or set {ADDRESSES[0]}."
         raise ClusterError(f"{where}: no Ray cluster answers: {remedy}") from error
     except RuntimeError as error:
-        if not str(error).startswith("Request failed with status code"):
+        if not str(error).startswith(("Request failed with status code", "Version check returned")):
             raise
         raise ClusterError(f"{where}: {error}") from error
 
@@ -76,11 +81,12 @@ def check_room(client: JobSubmissionClient, asked: Request) -> None:
 
     from launch.ray_cluster import Host
 
-    nodes = list_nodes(client.get_address(), detail=True)
+    # All that live: unasked, Ray gives a hundred, those among them that have died too.
+    alive = [("state", "=", "ALIVE")]
+    nodes = list_nodes(client.get_address(), alive, limit=MOST_HOSTS, detail=True)  # type: ignore[arg-type]
     hosts = [
         Host(n.resources_total or {}, n.labels or {})  # type: ignore[union-attr]
         for n in nodes
-        if n.state == "ALIVE"  # type: ignore[union-attr]
     ]
     if refused := asked.refusal(client.get_address(), hosts):
         raise ClusterError(refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
+from ray.exceptions import RayError
 from ray.train import ScalingConfig
 
 from launch.errors import ClusterError
 
+REACH_S = 10.0  # for a connection to be made
 GIVEN_S = 40.0  # for hosts to join, before a request counts as one that cannot be met
 SETTINGS = {
     # Of a cluster started here: Ray's own 15 lets any other work starve them till they seem lost.
@@ -67,6 +70,11 @@ class Request:
     def accelerator(self) -> str | None:
         """Ray's name of the TPU generation."""
         return f"TPU-{self.tpu.upper()}" if self.tpu else None
+
+    @property
+    def expected(self) -> int | None:
+        """Devices that each worker is to see; None: what a TPU host has."""
+        return self.gpus or self.devices or (None if self.tpu else 1)
 
     def resources(self) -> dict[str, float]:
         """What one worker takes of its host."""
@@ -179,8 +187,9 @@ def joined(request: Request, say: Callable[[str], None]) -> Iterator[None]:
             cores = max(os.cpu_count() or 1, request.most)
             ray.init("local", num_cpus=cores, include_dashboard=False, **quiet)
         else:
+            reach(address)
             ray.init(address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:  # a wrong token too
         raise ClusterError(
             f"{address or 'a cluster on this machine'}: no Ray cluster can be reached there "
             f"({' '.join(str(error).split())[:200]})."
@@ -191,6 +200,20 @@ def joined(request: Request, say: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def reach(address: str) -> None:
+    """Connect to HOST:PORT once: where nobody listens, Ray's own clients wait for minutes.
+
+    Raises:
+        ConnectionError: nobody does. An address of another kind is left to Ray.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
+        except (OSError, OverflowError) as error:
+            raise ConnectionError(str(error)) from error
 
 
 def wait_for_resources(request: Request, seconds: float = GIVEN_S) -> None:

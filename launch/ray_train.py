@@ -149,7 +149,7 @@ def _fit(
 
 
 def _trainer(config: Config, run_dir: Folder, request: Request) -> JaxTrainer:
-    task = Task(dump(config), str(run_dir), request.devices, request.watchdog)
+    task = Task(dump(config), str(run_dir), request.expected, request.watchdog)
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(run_dir.parent / ".xla-cache"))
     shared = {"JAX_COMPILATION_CACHE_DIR": cache}
     if request.tpu:
@@ -158,7 +158,7 @@ def _trainer(config: Config, run_dir: Folder, request: Request) -> JaxTrainer:
         backend = MeshConfig(
             run_dir=str(run_dir),
             platform="cuda" if request.gpus else "cpu",
-            devices=request.devices or 1,
+            devices=request.expected or 1,
             heartbeat_s=request.heartbeat,
         )
     return JaxTrainer(

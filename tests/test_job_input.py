@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cli_runs import TINY
@@ -14,7 +17,9 @@ from etils import epath
 from distgram.config import load
 from launch import run_files
 from launch.errors import ClusterError
+from launch.job_client import check_room
 from launch.jobs import Job
+from launch.ray_cluster import request
 
 # A file that is sound here, and raises where the job's environment has this variable.
 BROKEN = """
@@ -45,6 +50,41 @@ def test_no_cluster_answers(folder, monkeypatch):
     # an address that is given wins over the environment
     assert "127.0.0.1:2:" in folder.call("ps", "--address", "http://127.0.0.1:2").sentence
     assert "http://head:8265" in folder.call("ps", "--address", "head:8265").sentence
+    # the cluster's own address, as `solve --ray` takes it: Ray's client would wait for minutes
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "127.0.0.1:1")
+    assert "127.0.0.1:1: no Ray cluster answers" in folder.call("ps").sentence
+
+
+def test_a_server_that_is_no_ray_cluster(folder):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        def log_message(self, format, *args):
+            """Nothing."""
+
+        do_HEAD = do_GET
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sentence = folder.call("ps", "--address", f"http://127.0.0.1:{server.server_port}").sentence
+        server.shutdown()
+    assert "Version check returned" in sentence
+
+
+def test_all_living_hosts_are_counted(monkeypatch):
+    """Ray gives a hundred unless it is asked for more, the dead among them."""
+    hosts = [SimpleNamespace(resources_total={"CPU": 1.0}, labels={}) for _ in range(128)]
+
+    def list_nodes(address, filters=None, limit=100, detail=False):
+        assert filters == [("state", "=", "ALIVE")] and detail
+        return hosts[:limit]
+
+    monkeypatch.setattr("ray.util.state.list_nodes", list_nodes)
+    client = SimpleNamespace(get_address=lambda: "http://head:8265")
+    check_room(client, request("128"))  # type: ignore[arg-type]
+    with pytest.raises(ClusterError, match="room for 128"):
+        check_room(client, request("129"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

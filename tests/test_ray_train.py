@@ -186,6 +186,20 @@ def test_requests_that_make_no_sense(values, said):
         request(**values)
 
 
+def test_a_cluster_that_nobody_runs_is_told_at_once(folder):
+    config = folder.write("tiny.toml", TINY)
+    command = ("solve", config, "--out", folder.path / "run", "--ray", "--address", "127.0.0.1:1")
+    ended = folder.call(*command)
+    assert "127.0.0.1:1: no Ray cluster can be reached" in ended.sentence
+    assert not folder.folders()
+
+
+def test_the_devices_a_worker_is_expected_to_have():
+    assert request().expected == 1 and request(devices_per_worker=4).expected == 4
+    assert request(gpus_per_worker=8).expected == 8
+    assert request(tpu="v6e", topology="4x4").expected is None  # two a chip on some generations
+
+
 def test_a_request_in_words():
     assert request("2:4").words() == "2 to 4 workers x (CPU: 1)"
     assert request("2", gpus_per_worker=8).words() == "2 workers x (CPU: 1, GPU: 8)"
