@@ -54,7 +54,7 @@ def solve(
     resume: bool = False,
     watch: Callable[[dict[str, Any]], None] = lambda row: None,
     say: Callable[[str], None] = lambda line: None,
-    alive: Callable[[], None] = lambda: None,
+    alive: Callable[[bool], None] = lambda compiling: None,
 ) -> Result:
     """Solve the problem of a config on a mesh, leaving everything in the run folder.
 
@@ -66,7 +66,7 @@ def solve(
             shared by all processes.
         resume: go on from the newest whole checkpoint in run_dir.
         watch: called with each row of metrics. say: called with a line worth reading.
-        alive: called before each step, and once everything is compiled.
+        alive: called with False before each step, with True before all is compiled anew.
 
     Raises:
         the errors of `assemble`, before any computing; CheckpointError where storage fails;
@@ -110,7 +110,7 @@ def solve(
         began = time.perf_counter() - seconds
         clock.start()
         while True:
-            alive()
+            alive(False)
             at, seconds = int(state.step), time.perf_counter() - began
             here = at - sum(slab["steps"] for slab in slabs)  # steps in this time slab
             signal = signal or (caught[0] if caught else SIGTERM if preempted(at) else 0)
@@ -150,6 +150,7 @@ def solve(
                 slabs.append(slab_end(run.problem, row, str(reason), here))
                 say(in_words(slabs, len(slabs) + run.slabs_left))
                 paused = time.perf_counter()
+                alive(True)
                 run, state = next_slab(run, state)
                 step, measure, placing = _compiled(run, state)
                 paused = time.perf_counter() - paused
@@ -171,6 +172,7 @@ def solve(
                 break
             if placing.due(at) and placing.grows(state):
                 paused = time.perf_counter()
+                alive(True)
                 run, state = placing.grown(state)
                 say(f"step {at}: the points grow to S = {run.size}")
                 step, measure, placing = _compiled(run, state)

@@ -19,7 +19,7 @@ from distgram import storage
 from distgram.storage import Folder
 from launch.ray_backend import SAID, open_log
 
-COMPILE_LIMIT_S = 900.0  # from the start of a worker to its first step
+COMPILE_LIMIT_S = 900.0  # to the next step, where all is compiled before it
 SLOWEST = 20.0  # a step may take this many times the longest so far before it counts as stuck
 PROBE_S = 10.0  # a shared file system may show a new file late
 
@@ -50,13 +50,13 @@ class Watchdog:
         self._file, self._limit, self._since = file, least_s, 0.0
         self._arm(COMPILE_LIMIT_S)
 
-    def alive(self) -> None:
-        """A step begins."""
+    def alive(self, compiling: bool) -> None:
+        """A step begins; or all is compiled anew, which says nothing of how long one takes."""
         now = time.monotonic()
         if self._since:
             self._limit = max(self._limit, SLOWEST * (now - self._since))
-        self._since = now
-        self._arm(self._limit)
+        self._since = 0.0 if compiling else now
+        self._arm(COMPILE_LIMIT_S if compiling else self._limit)
 
     def stop(self) -> None:
         """The run has ended."""

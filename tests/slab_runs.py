@@ -27,12 +27,12 @@ def changed(**tables) -> dict[str, Any]:
     return HEAT | {name: HEAT.get(name, {}) | table for name, table in tables.items()}
 
 
-def run(folder: Path, tree: dict[str, Any], resume=False, watch=lambda row: None) -> Result:
-    """Solve in this process on one device."""
+def run(folder: Path, tree: dict[str, Any], resume=False, **called) -> Result:
+    """Solve in this process on one device; `called` as in `solve`."""
     config = check(tree)
     if not resume:
         recording.start(folder, dump(config))
-    return solve(config, make_mesh(1), folder, resume=resume, watch=watch)
+    return solve(config, make_mesh(1), folder, resume=resume, **called)
 
 
 def stopped_at(folder: Path, tree: dict[str, Any], step: int) -> Result:

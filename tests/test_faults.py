@@ -100,6 +100,22 @@ def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
     assert str(run.run) in said and "Traceback" not in run.read("err")
 
 
+def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):
+    """It is no step: neither held to the limit of one, nor counted among the longest."""
+    worker = pytest.importorskip("launch.ray_worker")
+    given: list[float] = []
+    now = iter([0.0, 1.0, 3.0, 4.0, 800.0, 801.0])
+    monkeypatch.setattr(worker.time, "monotonic", lambda: next(now) + 1e6)
+    monkeypatch.setattr(
+        worker.faulthandler, "dump_traceback_later", lambda seconds, **rest: given.append(seconds)
+    )
+    watchdog = worker.Watchdog(None, 30.0)
+    for compiling in (False, False, False, True, False, False):
+        watchdog.alive(compiling)
+    limit = worker.COMPILE_LIMIT_S
+    assert given == [limit, 30.0, 30.0, 40.0, limit, 40.0, 40.0]  # 20 times the longest step
+
+
 @pytest.mark.cluster
 def test_a_torn_checkpoint_is_passed_over(uninterrupted, tmp_path):
     found = faults.recovered(

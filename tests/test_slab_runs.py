@@ -108,6 +108,15 @@ def test_resumed_equals_uninterrupted_where_points_move_in_slabs(tmp_path, sampl
             assert len(a["points_interior"]) == (200 if "grow" in sampling else 100)
 
 
+@pytest.mark.slow
+def test_a_watch_over_steps_hears_of_all_that_compiles_between_two(tmp_path):
+    heard: list[bool] = []
+    grown = HEAT | {"sampling": {"name": "fresh", "every": 3, "grow": {"budget": 200, "every": 2}}}
+    run(tmp_path / "run", grown, alive=heard.append)
+    assert heard[:4] == [False, False, False, True]  # the points grow after step 2
+    assert sum(heard) == 3 and len(heard) == 3 + 8 + 2  # and the next slab begins, and grows
+
+
 def test_soft_initial_values_are_those_of_the_slab_before():
     """Without a hard constraint the initial term of slab 2 aims at slab 1, not at the exact one."""
     tree = changed(

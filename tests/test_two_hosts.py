@@ -139,10 +139,17 @@ def test_a_host_is_cut_off_and_the_run_recovers(hosts, tmp_path):
     try:
         wait_until(lambda: steps(cut)[-1:] >= [40], second, said)
         assert two_hosts("cut").returncode == 0
+        since = time.monotonic()
         wait_until(lambda: "workers failed" in said.read_text(), second, said)
-        lost_at = steps(cut)[-1]
+        seen, lost_at = time.monotonic(), steps(cut)[-1]
         healed = two_hosts("heal")
         assert healed.returncode == 0, healed.stderr
+        back = time.monotonic()
+        wait_until(lambda: steps(cut)[-1:] > [lost_at], second, said)
+        print(
+            f"seen {seen - since:.0f} s after the cut, "
+            f"the next step {time.monotonic() - back:.0f} s after it was healed"
+        )
         assert second.wait(HANG_S) == 0, said.read_text()
     finally:
         second.kill()
