@@ -26,7 +26,7 @@ test: $(VENV)/.test
 	$(BIN)/pytest -q -n $(WORKERS)
 
 test-cluster: $(VENV)/.test
-	$(BIN)/pytest -q -m cluster
+	$(BIN)/pytest -q -m cluster $(ARGS)
 
 cluster: $(VENV)/.ray
 	$(BIN)/python tests/bench/cluster.py $(ARGS)
