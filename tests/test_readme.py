@@ -99,7 +99,7 @@ def test_commands_are_understood(block):
 
 def test_every_picture_is_there_is_small_and_has_words():
     pictures = re.findall(r"!\[([^]]*)\]\(([^)]*)\)", README.read_text(encoding="utf-8"))
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     for words, file in pictures:
         data = (README.parent / file).read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) < 200_000, file
