@@ -74,7 +74,7 @@ def _configuration(run: Run, others: list[Run]) -> str:
 
 def cells(row: dict[str, Any]) -> list[str]:
     """A row of `summary` as text, one cell a column of HEADER: mean ± standard deviation."""
-    shown = [row["problem"], row["rule"], row["configuration"], str(row["seeds"])]
+    shown = [row["problem"], row["rule"], row["configuration"] or "-", str(row["seeds"])]
     for key in QUANTITIES:
         mean, std, count = (row[f"{key}_{part}"] for part in ("mean", "std", "count"))
         text = number(mean) if std is None else f"{number(mean)} ± {std:.2g}"

@@ -39,7 +39,7 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
         if not re.match(r"(https?|ray)://.", address):
             raise ClusterError(
                 f"--address {address!r}: expected the URL of the cluster's dashboard, as "
-                f"http://{address if ':' in address else 'HOST:8265'}."
+                f"http://{address if re.search('.:[0-9]', address) else 'HOST:8265'}."
             )
         os.environ[ADDRESSES[0]] = address  # an address given wins, unlike in Ray's own client
     said = next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), None)

@@ -65,7 +65,8 @@ class Folder(Source):
 
     def __init__(self, path: Path):
         self._run = path
-        self.title = f"{Run(path).problem}, {path.name}"
+        problem = Run(path).problem
+        self.title = problem if path.name == problem else f"{problem}, {path.name}"
 
     def rows(self) -> list[dict[str, Any]]:
         """What metrics.jsonl holds."""
