@@ -170,7 +170,8 @@ def solve(
                 continue
             if reason:
                 break
-            if placing.due(at) and placing.grows(state):
+            due = here > 0 and placing.due(at)  # not where a slab begins, with points just drawn
+            if due and placing.grows(state):
                 paused = time.perf_counter()
                 alive(True)
                 run, state = placing.grown(state)
@@ -179,7 +180,7 @@ def solve(
                 paused = time.perf_counter() - paused
                 began, compile_seconds = began + paused, compile_seconds + paused
                 clock.start()
-            elif placing.due(at):
+            elif due:
                 state = placing(state)
                 clock.lap("placing points")
             theta, method_state, took, seen = step(state.theta, state.method_state, state.points)
