@@ -107,10 +107,10 @@ def main() -> None:
             number(row[f"{key}_mean"], row[f"{key}_std"])
             for key in ("l2_error", "mean_square_residual", "heldout_residual")
         ]
-        ended = ", ".join(f"{reason} {count}" for reason, count in sorted(row["reasons"].items()))
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(row["reasons"].items()))
         lines.append(
             f"| {row['config']} | {row['runs']} | {' | '.join(cells)} | {row['steps_mean']:.0f} | "
-            f"{row['seconds_mean']:.0f} ± {row['seconds_std'] or 0:.0f} | {ended} |"
+            f"{row['seconds_mean']:.0f} ± {row['seconds_std'] or 0:.0f} | {reasons} |"
         )
     text = "\n".join(lines) + "\n"
     (arguments.out / "table.md").write_text(text, encoding="utf-8")
