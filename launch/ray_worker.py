@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import logging
 import os
@@ -74,6 +75,16 @@ def train(given: dict[str, Task]) -> dict[str, Any]:
         would try it again.
     """
     task = given["task"]
+    try:
+        return _solved(task)
+    except OSError as error:  # of a log or of metrics; checkpoints tell of it themselves
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return {"error": f"{task.run_dir}: {error.strerror}: make room, then resume."}
+
+
+def _solved(task: Task) -> dict[str, Any]:
+    """As `train`, but that a full storage may be raised."""
     run_dir, rank = storage.folder(task.run_dir), get_context().get_world_rank()
     log = open_log(task.run_dir)
     watchdog = Watchdog(log, task.watchdog_s)

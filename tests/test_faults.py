@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -114,6 +115,24 @@ def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):
         watchdog.alive(compiling)
     limit = worker.COMPILE_LIMIT_S
     assert given == [limit, 30.0, 30.0, 40.0, limit, 40.0, 40.0]  # 20 times the longest step
+
+
+def test_a_full_storage_is_not_tried_again_wherever_it_is_met(monkeypatch):
+    worker = pytest.importorskip("launch.ray_worker")
+    task = worker.Task({}, "/runs/a", None, 30.0)
+
+    def met(number):
+        def solved(task):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(worker, "_solved", solved)
+        return worker.train({"task": task})
+
+    assert met(errno.ENOSPC) == {
+        "error": "/runs/a: No space left on device: make room, then resume."
+    }
+    with pytest.raises(OSError, match="Input/output"):
+        met(errno.EIO)
 
 
 @pytest.mark.cluster
