@@ -14,7 +14,7 @@ shift 2
 # A checkpoint is whole once it is sealed. Where the storage does not answer, this script ends here.
 begun=$(python -c '
 import sys
-from distgram.storage import files, folder
+from distgram.store.storage import files, folder
 print(any(p.name == "seal.json" for p in files(folder(sys.argv[1]) / "checkpoints")))
 ' "$run")
 if [ "$begun" = True ]; then

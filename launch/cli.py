@@ -12,16 +12,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
+from distgram_launch import job_commands, options, output_commands, page_commands, usage
+from distgram_launch.options import (
+    ConfigArgument,
+    DevicesOption,
+    JsonOption,
+    RunArgument,
+    SetOption,
+)
 from rich.table import Table
 
-from launch import job_commands, options, output_commands, page_commands, usage
-from launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument, SetOption
-
 if TYPE_CHECKING:
-    from distgram.config import Config
-    from distgram.solve import Result
-    from distgram.storage import Folder
-    from launch.ray_cluster import Request
+    from distgram_launch.ray_cluster import Request
+
+    from distgram.config.schema import Config
+    from distgram.run.solve import Result
+    from distgram.store.storage import Folder
 
 app = typer.Typer(
     cls=job_commands.Commands,
@@ -42,7 +48,7 @@ EXACT_TOLERANCE = 1e-8
 @app.command("list")
 def list_() -> None:
     """Show the problems with their equations, and every name a config can choose."""
-    from launch.describe import choices, problems
+    from distgram_launch.describe import choices, problems
 
     console = options.console(sys.stdout)
     for problem in problems():
@@ -68,10 +74,11 @@ def check(
     ] = None,
 ) -> None:
     """Check a config without solving: sizes, memory, cost, the operators on the exact solution."""
-    from distgram.config import load
-    from distgram.problem import ProblemError
-    from launch import planner
-    from launch.describe import operator_residuals
+    from distgram_launch import planner
+    from distgram_launch.describe import operator_residuals
+
+    from distgram.config.schema import load
+    from distgram.pde.problem import ProblemError
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
     checked, console = load(config, [*(set_ or ()), *limit]), options.console(sys.stdout)
@@ -110,9 +117,10 @@ def solve(
     cluster: Request | None = None,
 ) -> None:
     """Solve the problem of a config; everything it gives goes to a run folder."""
-    from distgram.config import load
-    from distgram.storage import absolute, folder
-    from launch.live import showing
+    from distgram_launch.live import showing
+
+    from distgram.config.schema import load
+    from distgram.store.storage import absolute, folder
 
     overrides = [*(set_ or ()), *([] if seed is None else [f"run.seed={seed}"])]
     checked = load(config, overrides)
@@ -120,11 +128,11 @@ def solve(
     there = absolute(run_dir)
     with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
-            from launch import ray_train
+            from distgram_launch import ray_train
 
             result = ray_train.start(checked, there, cluster, force, watch, say)
         else:
-            from launch import local
+            from distgram_launch import local
 
             result = local.start(checked, there, devices, force, watch, say)
     _finish(result, checked, run_dir, shown, json_, rows)
@@ -149,16 +157,17 @@ def resume(
     Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
     another number of devices or workers the steps are equal within rounding only.
     """
-    from distgram.storage import absolute, folder
-    from launch import local
-    from launch.live import showing
+    from distgram_launch import local
+    from distgram_launch.live import showing
+
+    from distgram.store.storage import absolute, folder
 
     run_dir = folder(run)
     there = absolute(run_dir)
     config, saved = local.resumed_config(run_dir, set_ or ())
     with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
-            from launch import ray_train
+            from distgram_launch import ray_train
 
             result = ray_train.resume(config, there, cluster, watch, say)
         else:
@@ -170,8 +179,8 @@ def _finish(
     result: Result, config: Config, run_dir: Folder, shown: TextIO, as_json: bool, as_rows: bool
 ) -> None:
     """Say how the run ended, and exit with its code."""
-    from launch.ending import ending
-    from launch.live import print_json
+    from distgram_launch.ending import ending
+    from distgram_launch.live import print_json
 
     code, said = ending(result, config, run_dir)
     for line in said:
@@ -200,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"distgram: {said}", file=sys.stderr)
         return 2
     except Exception as error:
-        from launch.local import USER_ERRORS
+        from distgram_launch.local import USER_ERRORS
 
         if not isinstance(error, USER_ERRORS):
             raise

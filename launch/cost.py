@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distgram.memory import DOUBLE, PROBES
-from distgram.plan import Plan
-from launch.rates import Rates, qr_flops
+from distgram_launch.rates import Rates, qr_flops
+
+from distgram.linalg.memory import DOUBLE, PROBES
+from distgram.linalg.plan import Plan
 
 LATENCY, BANDWIDTH = 50e-6, 1.25e9  # seconds a message, bytes a second: Ethernet of 10 Gbit/s
 SVD_FLOPS, EIGH_FLOPS = 21, 9  # over the order cubed, with all vectors, by convention

@@ -11,19 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distgram.assemble import Assembled, draw_points, place_points
-from distgram.collocation import probe
-from distgram.config_rules import FACTORIZATIONS, RULES, SEARCHES
-from distgram.config_sampling import SAMPLINGS
-from distgram.features import FEATURES
-from distgram.memory import DOUBLE
-from distgram.mesh import replicate
-from distgram.models import ACTIVATIONS, INITIALIZATIONS
-from distgram.plan import Plan
-from distgram.registry import PROBLEMS, names
-from distgram.rules import Rule
-from distgram.samplers import QUADRATURES, SAMPLERS
-from distgram.step import initial_state, make_step
+from distgram.config.rules import FACTORIZATIONS, RULES, SEARCHES
+from distgram.config.sampling import SAMPLINGS
+from distgram.geometry.samplers import QUADRATURES, SAMPLERS
+from distgram.linalg.memory import DOUBLE
+from distgram.linalg.mesh import replicate
+from distgram.linalg.plan import Plan
+from distgram.net.features import FEATURES
+from distgram.net.mlp import ACTIVATIONS, INITIALIZATIONS
+from distgram.pde.registry import PROBLEMS, names
+from distgram.points.draw import probe
+from distgram.rules.rule import Rule
+from distgram.run.assemble import Assembled, draw_points, place_points
+from distgram.run.step import initial_state, make_step
 
 SAMPLER_WORDS = {
     "uniform": "independent uniform points",

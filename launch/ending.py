@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distgram.config import Config
-from distgram.report import report
-from distgram.run_folder import ended
-from distgram.solve import Result
-from distgram.storage import Folder
+from distgram.config.schema import Config
+from distgram.report.report import report
+from distgram.run.solve import Result
+from distgram.store.run_folder import ended
+from distgram.store.storage import Folder
 
 
 def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[str]]:

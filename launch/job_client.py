@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from launch.errors import ClusterError
+from distgram_launch.errors import ClusterError
 
 if TYPE_CHECKING:
+    from distgram_launch.ray_cluster import Request
     from ray.job_submission import JobSubmissionClient
-
-    from launch.ray_cluster import Request
 
 # Where Ray's own command line looks for the address: the first that is set.
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -50,7 +49,7 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
         if said and said.startswith("http"):  # Ray's client would wait for minutes
             requests.head(said, timeout=CONNECT_SECONDS)
         elif said:  # HOST:PORT of the cluster itself, as `solve --ray` takes it, or ray://
-            from launch.ray_cluster import reach
+            from distgram_launch.ray_cluster import reach
 
             reach(said)
         yield JobSubmissionClient(said)
@@ -77,9 +76,8 @@ def check_room(client: JobSubmissionClient, asked: Request) -> None:
     Raises:
         ClusterError: they could not; it names what was asked for and what is there.
     """
+    from distgram_launch.ray_cluster import Host
     from ray.util.state import list_nodes
-
-    from launch.ray_cluster import Host
 
     # All that live: unasked, Ray gives a hundred, those among them that have died too.
     alive = [("state", "=", "ALIVE")]

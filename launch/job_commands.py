@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from distgram_launch.errors import ClusterError
+from distgram_launch.options import console
+from distgram_launch.submit_commands import RESUME, AddressOption, IdArgument, app
 from rich.table import Table
 from typer.core import TyperGroup
 
-from launch.errors import ClusterError
-from launch.options import console
-from launch.submit_commands import RESUME, AddressOption, IdArgument, app
-
 if TYPE_CHECKING:
-    from launch.live import Progress
+    from distgram_launch.live import Progress
 
 
 class Commands(TyperGroup):
@@ -53,10 +52,10 @@ def watch(
         raise ClusterError(f"{given}: is a folder: `distgram watch {given} --web` shows its page.")
     if port is not None:
         raise ClusterError(f"--port {port}: needs --web.")
-    from launch import jobs
-    from launch.job_client import cluster
-    from launch.job_follow import exit_code, follow
-    from launch.live import Progress
+    from distgram_launch import jobs
+    from distgram_launch.job_client import cluster
+    from distgram_launch.job_follow import exit_code, follow
+    from distgram_launch.live import Progress
 
     with cluster(address) as client:
         name, _, job = jobs.find(client, given)
@@ -75,8 +74,8 @@ def watch(
 
 def _serve(given: str, port: int, address: str | None) -> None:
     """Serve the page of a run until Ctrl-C: of a folder here, else of a job."""
-    from launch import jobs, web
-    from launch.job_client import cluster
+    from distgram_launch import jobs, web
+    from distgram_launch.job_client import cluster
 
     def until_stopped(source: web.Source) -> None:
         with web.Server(source, port) as server:
@@ -129,10 +128,10 @@ def logs(
     address: AddressOption = None,
 ) -> None:
     """Print the whole log of a job: what started it and what it said."""
-    from launch import jobs
-    from launch.job_client import cluster
-    from launch.job_follow import follow
-    from launch.run_files import perform
+    from distgram_launch import jobs
+    from distgram_launch.job_client import cluster
+    from distgram_launch.job_follow import follow
+    from distgram_launch.run_files import perform
 
     if worker is not None and following:
         raise ClusterError(f"--worker {worker} --follow: only the log of the job can be followed.")
@@ -157,8 +156,8 @@ def stop(
     address: AddressOption = None,
 ) -> None:
     """Ask a run to save its state and end; stop its job if it has not after the timeout."""
-    from launch import job_follow, jobs
-    from launch.job_client import cluster
+    from distgram_launch import job_follow, jobs
+    from distgram_launch.job_client import cluster
 
     with cluster(address) as client:
         name, details, job = jobs.find(client, given)
@@ -183,8 +182,8 @@ def stop(
 @app.command()
 def ps(address: AddressOption = None) -> None:
     """List the jobs that the cluster remembers, the oldest first."""
-    from launch import jobs
-    from launch.job_client import cluster
+    from distgram_launch import jobs
+    from distgram_launch.job_client import cluster
 
     columns = ("id", "status", "exit code", "workers", "submitted", "seconds", "run folder")
     table = Table(*columns, box=None)
@@ -212,8 +211,8 @@ def fetch(
     address: AddressOption = None,
 ) -> None:
     """Copy the run folder of a job, or one on gs://, to this machine; prints where it is."""
-    from launch import jobs, run_files
-    from launch.job_client import cluster
+    from distgram_launch import jobs, run_files
+    from distgram_launch.job_client import cluster
 
     if given.startswith("gs://"):
         folder = out or Path("runs") / given.rstrip("/").rpartition("/")[2]

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from launch.errors import ClusterError
-from launch.jobs import Job
-from launch.run_files import perform
+from distgram_launch.errors import ClusterError
+from distgram_launch.jobs import Job
+from distgram_launch.run_files import perform
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails

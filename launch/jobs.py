@@ -19,20 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
+from distgram_launch.errors import ClusterError
+from distgram_launch.job_client import check_room
+from distgram_launch.run_files import perform
 from pydantic import BaseModel, ValidationError
 
 import distgram
-from distgram.config import Config, ConfigError, RunConfig, check, dump
-from distgram.config_errors import sentence
-from launch.errors import ClusterError
-from launch.job_client import check_room
-from launch.run_files import perform
+from distgram.config.errors import sentence
+from distgram.config.schema import Config, ConfigError, RunConfig, check, dump
 
 if TYPE_CHECKING:
+    from distgram_launch.ray_cluster import Request
     from ray.dashboard.modules.job.pydantic_models import JobDetails
     from ray.job_submission import JobSubmissionClient
-
-    from launch.ray_cluster import Request
 
 ID = re.compile(r"(dg-([a-z0-9_-]+)-[0-9a-f]{6})(?:-(\d+))?")
 PACKAGES = ("distgram", "launch")
@@ -68,7 +67,7 @@ class Job(BaseModel, frozen=True):
         Raises:
             ClusterError: options of the workers that do not fit each other.
         """
-        from launch.ray_cluster import request
+        from distgram_launch.ray_cluster import request
 
         return request(**self.layout)  # type: ignore[arg-type]
 
@@ -152,7 +151,7 @@ def changed(limits: RunConfig, overrides: Sequence[str]) -> RunConfig:
     Raises:
         ConfigError: a key that is no budget, or a value that is not valid.
     """
-    from launch.local import BUDGETS  # not at the top: it imports jax
+    from distgram_launch.local import BUDGETS  # not at the top: it imports jax
 
     tree = limits.model_dump()
     for text in overrides:
@@ -227,7 +226,7 @@ def _submit(client: JobSubmissionClient, job: Job, env: dict[str, Any], *command
     number = max((int(m[3] or 0) for m in earlier if m), default=0) + 1
     options = [f"--{key.replace('_', '-')}={value}" for key, value in job.layout.items()]
     options += ["--tensorboard"] if job.tensorboard else []
-    words = ["python", "-m", "launch.cli", *command, "--ray", *options, "--rows"]
+    words = ["python", "-m", "distgram_launch.cli", *command, "--ray", *options, "--rows"]
     return client.submit_job(
         entrypoint=shlex.join(words),
         submission_id=f"{job.run_id}-{number}",

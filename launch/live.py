@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TextIO
 
+from distgram_launch.tensorboard import recording
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from distgram.config import Config, RunConfig
-from distgram.recording import finite
-from distgram.storage import Folder
-from launch.tensorboard import recording
+from distgram.config.schema import Config, RunConfig
+from distgram.store.recording import finite
+from distgram.store.storage import Folder
 
 Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]

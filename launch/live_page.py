@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from distgram import page
-from distgram.figures import series
-from distgram.page import number
-from distgram.run_folder import QUANTITIES
-from distgram.svg import Plot, legend, picture
+from distgram.report import page
+from distgram.report.figures import series
+from distgram.report.page import number
+from distgram.report.svg import Plot, legend, picture
+from distgram.store.run_folder import QUANTITIES
 
 CURVES = {
     "first": ("mean_square_residual", "mean square residual"),

@@ -10,30 +10,31 @@ from types import TracebackType
 from typing import Any
 
 import jax
+from distgram_launch.errors import ClusterError, InputError
 from jax.sharding import Mesh
 
-from distgram import checkpoint, recording, solve, storage
-from distgram.assemble import Assembled, assemble, draw_points, held_out_points
-from distgram.baselines import BaselineError
-from distgram.config import PROBLEM_COPY, Config, ConfigError, dump, files, load
-from distgram.diagnostics.sections import DiagnosisError
+from distgram.config.schema import PROBLEM_COPY, Config, ConfigError, dump, files, load
 from distgram.export import ExportError
-from distgram.features import ModelError
-from distgram.mesh import make_mesh
-from distgram.operators import OperatorError
-from distgram.plan import PlanError
-from distgram.precision import set_precision
-from distgram.problem import ProblemError
-from distgram.reasons import ReplicaError
-from distgram.recording import RunDirError
-from distgram.regions import RegionError
-from distgram.rules import RuleError
-from distgram.run_folder import ReportError, flat
-from distgram.solution import SolutionError
-from distgram.solve import Result
-from distgram.storage import Folder, StorageError
-from distgram.tables import TableError
-from launch.errors import ClusterError, InputError
+from distgram.geometry.regions import RegionError
+from distgram.linalg.mesh import make_mesh
+from distgram.linalg.plan import PlanError
+from distgram.linalg.precision import set_precision
+from distgram.net.features import ModelError
+from distgram.pde.operators import OperatorError
+from distgram.pde.problem import ProblemError
+from distgram.pde.tables import TableError
+from distgram.report.diagnostics.sections import DiagnosisError
+from distgram.rules.baselines.baseline import BaselineError
+from distgram.rules.rule import RuleError
+from distgram.run import solve
+from distgram.run.assemble import Assembled, assemble, draw_points, held_out_points
+from distgram.run.reasons import ReplicaError
+from distgram.run.solution import SolutionError
+from distgram.run.solve import Result
+from distgram.store import checkpoint, recording, storage
+from distgram.store.recording import RunDirError
+from distgram.store.run_folder import ReportError, flat
+from distgram.store.storage import Folder, StorageError
 
 USER_ERRORS = (
     *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),

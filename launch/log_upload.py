@@ -1,6 +1,6 @@
 """The log of a worker on gs://: a file of its host, uploaded by a process that outlives the worker.
 
-    python -m launch.log_upload FILE URL PID
+    python -m distgram_launch.log_upload FILE URL PID
 
 What the process PID writes to FILE goes to the object URL, after what is there already, until the
 process has ended: so that the last words of one that is killed come through.
@@ -16,7 +16,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from distgram import storage
+from distgram.store import storage
 
 LOOK_S = 1.0
 
@@ -26,7 +26,7 @@ def local_log(url: str) -> Path:
     """A new file of this host whose content goes to an object from now on."""
     descriptor, name = tempfile.mkstemp(prefix="distgram-", suffix=".log")
     os.close(descriptor)
-    command = [sys.executable, "-m", "launch.log_upload", name, url, str(os.getpid())]
+    command = [sys.executable, "-m", "distgram_launch.log_upload", name, url, str(os.getpid())]
     path = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # Ray ends the children of a worker with it: this one forks, and is nobody's child.
     with open(os.devnull, "r+") as nothing:

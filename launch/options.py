@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from distgram_launch.errors import ClusterError
 from rich.console import Console
 
-from launch.errors import ClusterError
-
 if TYPE_CHECKING:
-    from launch.ray_cluster import Request
+    from distgram_launch.ray_cluster import Request
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder; also gs://.")]
@@ -97,7 +96,7 @@ def cluster_request(
             raise ClusterError(f"--{next(iter(given)).replace('_', '-')} needs --ray.")
         return None
     try:
-        from launch.ray_cluster import request
+        from distgram_launch.ray_cluster import request
     except ImportError as error:
         raise ClusterError(f"--ray: {error}: expected Ray, pip install 'distgram[ray]'.") from error
     return request(**given)

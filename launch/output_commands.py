@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from launch.errors import InputError
-from launch.options import DevicesOption, RunArgument
+from distgram_launch.errors import InputError
+from distgram_launch.options import DevicesOption, RunArgument
 
 app = typer.Typer()
 STEPS = "N|initial|final"
@@ -36,9 +35,10 @@ def diagnose(
     devices: DevicesOption = None,
 ) -> None:
     """Draw kernels of a run through one point: NTK and NNTK of the residuals, Green's function."""
-    from distgram.diagnostics.sections import diagnose as write
-    from launch.local import devices_here
-    from launch.run_files import here
+    from distgram_launch.local import devices_here
+    from distgram_launch.run_files import here
+
+    from distgram.report.diagnostics.sections import diagnose as write
 
     try:
         point = [float(part) for part in at.split(",")]
@@ -58,8 +58,9 @@ def export(
     step: StepOption = "final",
 ) -> None:
     """Write the solution of a run for other programs, to RUN/export/."""
+    from distgram_launch.run_files import here
+
     from distgram.export.run import export as write
-    from launch.run_files import here
 
     for path in write(here(run), to, _step(step)):
         print(path)
@@ -80,10 +81,10 @@ def evaluate(
     step: StepOption = "final",
 ) -> None:
     """Evaluate a solution and its derivatives at the points of a table."""
-    from distgram import tables
-    from distgram.evaluation import columns
-    from distgram.measurements import read_points
-    from distgram.solution import load
+    from distgram.export.evaluation import columns
+    from distgram.pde import tables
+    from distgram.pde.measurements import read_points
+    from distgram.run.solution import load
 
     solution = load(run, _step(step))
     # all is computed before a file is made

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from distgram_launch.options import RunArgument, RunsArgument, console
 from rich.table import Table
-
-from launch.options import RunArgument, RunsArgument, console
 
 app = typer.Typer()
 
 
 def _steps(given: str | None) -> list[int] | None:
     """The steps of --steps 0,40,90: whole numbers with commas between."""
-    from distgram.run_folder import ReportError
+    from distgram.store.run_folder import ReportError
 
     if given is None:
         return None
@@ -35,8 +34,9 @@ def report(
     ] = None,
 ) -> None:
     """Draw the figures of a run and write its page, report.html."""
-    from distgram.report import report as write
-    from launch.run_files import here
+    from distgram_launch.run_files import here
+
+    from distgram.report.report import report as write
 
     print(write(here(run), _steps(steps)))
 
@@ -49,7 +49,7 @@ def compare(
     ] = Path("compare"),
 ) -> None:
     """Compare runs: mean and deviation over the seeds, convergence, time to accuracy."""
-    from distgram import comparison
+    from distgram.report import comparison
 
     rows = comparison.summary(runs)
     page = comparison.compare(runs, out)

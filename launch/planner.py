@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import jax
+from distgram_launch.cost import BANDWIDTH, LATENCY, Step, total
+from distgram_launch.describe import StepMemory, sizes, step_memory
+from distgram_launch.local import prepare
+from distgram_launch.rates import measure, trials
 from rich.table import Table
 
-from distgram.assemble import Assembled, plan_step
-from distgram.config import Config
-from distgram.memory import GIB, WIDTH, Shape, largest, largest_p, largest_width, least_bytes
-from distgram.plan import Plan
-from distgram.rules import Rule
-from launch.cost import BANDWIDTH, LATENCY, Step, total
-from launch.describe import StepMemory, sizes, step_memory
-from launch.local import prepare
-from launch.rates import measure, trials
+from distgram.config.schema import Config
+from distgram.linalg.memory import GIB, WIDTH, Shape, largest, largest_p, largest_width, least_bytes
+from distgram.linalg.plan import Plan
+from distgram.rules.rule import Rule
+from distgram.run.assemble import Assembled, plan_step
 
 UNLIMITED_GIB = 1e9
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from distgram.assemble import Assembled
-from distgram.collocation import probe
-from distgram.factorization.tsqr import spectrum_of_triangle, triangle
-from distgram.mesh import replicate
-from distgram.residual import Points, make_points
-from distgram.rules import Rule
-from distgram.spectrum import Spectrum
+from distgram.linalg.mesh import replicate
+from distgram.linalg.rows import Points, make_points
+from distgram.linalg.spectrum import Spectrum
+from distgram.linalg.tsqr import spectrum_of_triangle, triangle
+from distgram.points.draw import probe
+from distgram.rules.rule import Rule
+from distgram.run.assemble import Assembled
 
 SAMPLE_BYTES = 2**26  # of the rows [J | r] that are computed to see how long one takes
 ORDER = 512  # of the squares that are factored: a cubic law leads from there to P

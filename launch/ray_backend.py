@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TextIO
 
 import ray
+from distgram_launch.log_upload import local_log
 from ray.train import UserCallback, get_context
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend
 from ray.train.v2.jax import JaxConfig
 
-from distgram import storage
-from distgram.storage import Folder
-from launch.log_upload import local_log
+from distgram.store import storage
+from distgram.store.storage import Folder
 
 INIT_S = 120  # to find each other
 SAID = "distgram: "  # marks the lines of a log that the driver repeats

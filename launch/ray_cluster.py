@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
+from distgram_launch.errors import ClusterError
 from ray.exceptions import RayError
 from ray.train import ScalingConfig
-
-from launch.errors import ClusterError
 
 REACH_S = 10.0  # for a connection to be made
 GIVEN_S = 40.0  # for hosts to join, before a request counts as one that cannot be met

@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from distgram_launch import local
+from distgram_launch.errors import ClusterError
+from distgram_launch.ray_backend import SAID, Failures, MeshConfig, first_line
+from distgram_launch.ray_cluster import Request, joined
+from distgram_launch.ray_worker import Task, train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 
-from distgram import checkpoint, recording, storage
-from distgram.config import Config, dump, files, relocated
-from distgram.signals import caught_signals
-from distgram.solve import Result
-from distgram.storage import Folder, Tail
-from launch import local
-from launch.errors import ClusterError
-from launch.ray_backend import SAID, Failures, MeshConfig, first_line
-from launch.ray_cluster import Request, joined
-from launch.ray_worker import Task, train
+from distgram.config.schema import Config, dump, files, relocated
+from distgram.run.signals import caught_signals
+from distgram.run.solve import Result
+from distgram.store import checkpoint, recording, storage
+from distgram.store.storage import Folder, Tail
 
 RESTART_S = 900.0  # from the loss of a worker to the first word of the new ones
 POLL_S = 0.2

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from distgram_launch.ray_backend import SAID, open_log
 from ray.train import get_context
 from ray.util.metrics import Gauge
 
-from distgram import storage
-from distgram.storage import Folder
-from launch.ray_backend import SAID, open_log
+from distgram.store import storage
+from distgram.store.storage import Folder
 
 COMPILE_LIMIT_S = 900.0  # to the next step, where all is compiled before it
 SLOWEST = 20.0  # a step may take this many times the longest so far before it counts as stuck
@@ -96,12 +96,12 @@ def _solved(task: Task) -> dict[str, Any]:
 
     import jax
 
-    from distgram.checkpoint import CheckpointError, StorageFull, newest
-    from distgram.config import check
-    from distgram.mesh import gather, make_mesh
-    from distgram.precision import set_precision
-    from distgram.recording import FolderTaken
-    from distgram.solve import solve
+    from distgram.config.schema import check
+    from distgram.linalg.mesh import gather, make_mesh
+    from distgram.linalg.precision import set_precision
+    from distgram.run.solve import solve
+    from distgram.store.checkpoint import CheckpointError, StorageFull, newest
+    from distgram.store.recording import FolderTaken
 
     set_precision()
     say(

@@ -1,7 +1,7 @@
 """A run folder where it lies: used from here if this machine sees it, else by a small job there.
 
 Run ids are unique, so a path that ends in one and exists here is the same folder. The small job
-runs `python -m launch.run_files ACTION RUN [NAME]`, which prints its answer in base64.
+runs `python -m distgram_launch.run_files ACTION RUN [NAME]`, which prints its answer in base64.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distgram import storage
-from distgram.storage import Folder, StorageError
-from launch.errors import ClusterError
+from distgram_launch.errors import ClusterError
+
+from distgram.store import storage
+from distgram.store.storage import Folder, StorageError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # The answer travels through the job's log, four thirds of its size, in one response.
 PACKED_LIMIT = 64 * 2**20
 JOB_SECONDS = 120
-SEAL = "seal.json"  # as in distgram.checkpoint, whose import takes seconds
+SEAL = "seal.json"  # as in distgram.store.checkpoint, whose import takes seconds
 _ANSWER, _REFUSED = "@answer ", "@refused "
 
 
@@ -105,7 +106,7 @@ def perform(
     """
     if seen_from_here(run):
         return ACTIONS[action](storage.folder(run), *names)
-    command = shlex.join(["python", "-m", "launch.run_files", action, run, *names])
+    command = shlex.join(["python", "-m", "distgram_launch.run_files", action, run, *names])
     job = client.submit_job(
         entrypoint=command,
         runtime_env=runtime_env,

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-
-from launch import options
-from launch.errors import ClusterError
+from distgram_launch import options
+from distgram_launch.errors import ClusterError
 
 app = typer.Typer()
 RESUME = "resume-job"
@@ -72,9 +71,10 @@ def submit(
 
     The config and the problem's file are uploaded, nothing else of this machine.
     """
-    from distgram.config import load
-    from launch import jobs, local
-    from launch.job_client import cluster
+    from distgram_launch import jobs, local
+    from distgram_launch.job_client import cluster
+
+    from distgram.config.schema import load
 
     checked = load(config, set_ or ())
     job = jobs.Job(
@@ -110,8 +110,8 @@ def resume(
     All is as in the job before, but for what is given. Only budgets may be set. On a cluster that
     does not know the run, --storage says where its folder is.
     """
-    from launch import jobs
-    from launch.job_client import cluster
+    from distgram_launch import jobs
+    from distgram_launch.job_client import cluster
 
     with cluster(address) as client:
         more = _environment(env)

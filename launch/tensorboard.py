@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from distgram import storage
-from distgram.storage import Folder
-from launch.errors import ClusterError
+from distgram_launch.errors import ClusterError
+
+from distgram.store import storage
+from distgram.store.storage import Folder
 
 if TYPE_CHECKING:
     from tensorboardX.event_file_writer import EventsWriter

@@ -16,15 +16,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distgram.report import report
-from distgram.run_folder import ReportError, Run
-from launch.errors import ClusterError
-from launch.live_page import now, shell
+from distgram_launch.errors import ClusterError
+from distgram_launch.live_page import now, shell
+
+from distgram.report.report import report
+from distgram.store.run_folder import ReportError, Run
 
 if TYPE_CHECKING:
+    from distgram_launch.jobs import Job
     from ray.job_submission import JobSubmissionClient
-
-    from launch.jobs import Job
 
 LOOPBACK = "127.0.0.1"
 HEADERS = {
@@ -101,7 +101,7 @@ class FollowedJob(Source):
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
-        from launch.job_follow import exit_code, follow
+        from distgram_launch.job_follow import exit_code, follow
 
         try:
             details = follow(self._client, self._name, self._said)
@@ -125,7 +125,7 @@ class FollowedJob(Source):
 
     def report(self) -> str:
         """The page of its run folder, from a copy without the checkpoints where it is far away."""
-        from launch.run_files import perform, seen_from_here, unpack
+        from distgram_launch.run_files import perform, seen_from_here, unpack
 
         if seen_from_here(self._job.run):
             return report(Path(self._job.run)).read_text(encoding="utf-8")

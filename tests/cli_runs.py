@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
-from launch.cli import main
+from distgram_launch.cli import main
 
 TINY = """
 [problem]
@@ -81,7 +80,7 @@ class Folder:
 
 def no_figures(patch: pytest.MonkeyPatch) -> None:
     """Drawing is the report's, and takes longer than a tiny run."""
-    patch.setattr("launch.ending.report", lambda run_dir: run_dir / "report.html")
+    patch.setattr("distgram_launch.ending.report", lambda run_dir: run_dir / "report.html")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from distgram.problem import Term
-from distgram.regions import Sites
-from distgram.residual import Points, Residual, make_points
-from distgram.spectrum import Determined
+from distgram.geometry.regions import Sites
+from distgram.linalg.rows import Points, Residual, make_points
+from distgram.linalg.spectrum import Determined
+from distgram.pde.problem import Term
 
 Long = np.longdouble
 EPS = float(np.finfo(np.float64).eps)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from cli_runs import metrics
 
-from distgram.checkpoint import newest, read_theta
+from distgram.store.checkpoint import newest, read_theta
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,8 +27,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from distgram.problem import Problem
-from distgram.registry import get
+from distgram.pde.problem import Problem
+from distgram.pde.registry import get
 
 here = Path({folder!r})
 
@@ -92,7 +92,14 @@ class RayRun:
         self.run = run
         self._out = open(run.with_name(run.name + ".out"), "w+", encoding="utf-8")
         self._err = open(run.with_name(run.name + ".err"), "w+", encoding="utf-8")
-        command = [sys.executable, "-m", "launch.cli", *map(str, arguments), "--ray", "--rows"]
+        command = [
+            sys.executable,
+            "-m",
+            "distgram_launch.cli",
+            *map(str, arguments),
+            "--ray",
+            "--rows",
+        ]
         environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "XLA_FLAGS")}
         self.process = subprocess.Popen(
             command,

@@ -8,10 +8,10 @@ from typing import Any
 
 from cli_runs import CLOCKS
 
-from distgram import recording
-from distgram.config import check, dump
-from distgram.mesh import make_mesh
-from distgram.solve import Result, solve
+from distgram.config.schema import check, dump
+from distgram.linalg.mesh import make_mesh
+from distgram.run.solve import Result, solve
+from distgram.store import recording
 
 HEAT: dict[str, Any] = {
     "problem": {"name": "heat"},

@@ -8,12 +8,12 @@ import tomllib
 
 import pytest
 import typer
+from distgram_launch.cli import app
 from readme import README, blocks, write
 
-from distgram.config import check, load
-from distgram.operators import partial
-from distgram.registry import load_file
-from launch.cli import app
+from distgram.config.schema import check, load
+from distgram.pde.operators import partial
+from distgram.pde.registry import load_file
 
 SMALL = ["run.steps=2", "run.held_out=64", "points.interior.count=64", "points.boundary.count=32"]
 BLOCKS = blocks()

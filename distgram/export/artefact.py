@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import export
 
 from distgram.export import check_whole, needed
-from distgram.solution import Solution
+from distgram.run.solution import Solution
 
 FILE = "solution.jax"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

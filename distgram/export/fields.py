@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from distgram import config as configs
+from distgram.config import schema as configs
 from distgram.export import ExportError, needed
-from distgram.solution import Solution
+from distgram.run.solution import Solution
 
 PER_AXIS = {1: 401, 2: 101, 3: 41}
 SCATTERED = 10_000

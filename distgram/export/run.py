@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from distgram.export import FORMATS, ExportError, artefact, fields, weights
-from distgram.problem import nearest
-from distgram.solution import load
+from distgram.pde.problem import nearest
+from distgram.run.solution import load
 
 WRITERS = dict(
     zip(

@@ -12,14 +12,14 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from distgram import config as configs
-from distgram.assemble import build_model
+from distgram.config import schema as configs
 from distgram.export import ExportError, check_whole, needed
-from distgram.posing import build_problem
-from distgram.precision import set_precision
-from distgram.slabs import Part
-from distgram.solution import Solution
-from distgram.unknown import coefficients
+from distgram.linalg.precision import set_precision
+from distgram.net.unknown import coefficients
+from distgram.run.assemble import build_model
+from distgram.run.posing import build_problem
+from distgram.run.slabs import Part
+from distgram.run.solution import Solution
 
 MODEL, TENSORS, PROBLEM = "model.json", "model.safetensors", "problem.py"
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from distgram.line_search import GridSearch, LineSearch
-from distgram.rules import PSEUDOINVERSE, Rule, RuleError, StepInfo
-from distgram.spectrum import Determined, Spectrum, hard_cutoff
+from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
+from distgram.rules.line_search import GridSearch, LineSearch
+from distgram.rules.rule import PSEUDOINVERSE, Rule, RuleError, StepInfo
 
 
 def crossing_rank(spectrum: Spectrum) -> Int[Array, ""]:

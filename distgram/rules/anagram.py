@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from distgram.line_search import GridSearch, LineSearch
-from distgram.rules import PSEUDOINVERSE, Rule, RuleError, StepInfo
-from distgram.spectrum import Determined, Spectrum, hard_cutoff
+from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
+from distgram.rules.line_search import GridSearch, LineSearch
+from distgram.rules.rule import PSEUDOINVERSE, Rule, RuleError, StepInfo
 
 
 @dataclass(frozen=True)

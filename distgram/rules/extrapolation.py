@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from distgram.line_search import GridSearch, LineSearch
-from distgram.rules import Rule, StepInfo
-from distgram.spectrum import hard_cutoff
+from distgram.linalg.spectrum import hard_cutoff
+from distgram.rules.line_search import GridSearch, LineSearch
+from distgram.rules.rule import Rule, StepInfo
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import numpy as np
 
-from distgram.assemble import Assembled, assemble, draw_points, place_points
-from distgram.config import check
-from distgram.mesh import make_mesh
-from distgram.precision import set_precision
-from distgram.step import initial_state, make_step
+from distgram.config.schema import check
+from distgram.linalg.mesh import make_mesh
+from distgram.linalg.precision import set_precision
+from distgram.run.assemble import Assembled, assemble, draw_points, place_points
+from distgram.run.step import initial_state, make_step
 
 BURGERS = {"name": "burgers", "parameters": {"viscosity": 0.01}}
 RUNS = {  # problem, hidden, features, points, rule, steps of the plain run

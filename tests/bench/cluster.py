@@ -109,7 +109,7 @@ class Steps:
         print(f"$ distgram {' '.join(words)} --address {self.url}", flush=True)
         began, last = time.perf_counter(), ""
         with subprocess.Popen(
-            [sys.executable, "-m", "launch.cli", *words, "--address", self.url],
+            [sys.executable, "-m", "distgram_launch.cli", *words, "--address", self.url],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
@@ -150,7 +150,15 @@ def main() -> None:
 
         def half_way(text: str) -> None:
             if not stopped and _step(text) >= given.half:
-                command = [sys.executable, "-m", "launch.cli", "stop", run, "--address", url]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "distgram_launch.cli",
+                    "stop",
+                    run,
+                    "--address",
+                    url,
+                ]
                 stopped.append(subprocess.Popen(command, cwd=ROOT))
 
         steps.run("watch, and stop half-way", "watch", run, line=half_way)

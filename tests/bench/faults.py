@@ -30,7 +30,7 @@ from cli_runs import metrics  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray_runs import RayRun, config, same  # noqa: E402
 
-from distgram.checkpoint import newest  # noqa: E402
+from distgram.store.checkpoint import newest  # noqa: E402
 
 LAYOUT = ("--workers", 2, "--devices-per-worker", 4, "--heartbeat", 10, "--watchdog", 20)
 STRIKE = 20

@@ -22,16 +22,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from distgram.diagnostics.figure import signed_map
-from distgram.diagnostics.kernels import green, tangent
-from distgram.figures import BLACK, BLUE, VERMILION, dress
-from distgram.mesh import make_mesh
-from distgram.models import MLP, Features, flatten
-from distgram.operators import partial
-from distgram.precision import set_precision
-from distgram.problem import HardConstraint, Term
-from distgram.regions import Box
-from distgram.residual import Residual, make_points
+from distgram.geometry.regions import Box
+from distgram.linalg.mesh import make_mesh
+from distgram.linalg.precision import set_precision
+from distgram.linalg.rows import Residual, make_points
+from distgram.net.mlp import MLP, Features, flatten
+from distgram.pde.operators import partial
+from distgram.pde.problem import HardConstraint, Term
+from distgram.report.diagnostics.figure import signed_map
+from distgram.report.diagnostics.kernels import green, tangent
+from distgram.report.figures import BLACK, BLUE, VERMILION, dress
 
 INTERVAL = Box((0.0,), (1.0,))
 WIDTHS = (5, 10, 20, 40, 80, 160)

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from distgram_launch import local
 
-from distgram import load, tables
-from distgram.config import check
-from distgram.problems.burgers import cole_hopf
-from launch import local
+from distgram import load
+from distgram.config.schema import check
+from distgram.pde import tables
+from distgram.pde.problems.burgers import cole_hopf
 
 COUNT, NOISE, WEIGHT = 200, 0.01, 0.01
 RULE = {"name": "adaptive_ratio", "excursion": 1.0}

@@ -44,11 +44,11 @@ def peak(name: str, devices: int, hidden: list[int], rows: int, more: dict) -> d
     import jax
     import jax.numpy as jnp
 
-    from distgram.assemble import assemble, draw_points, place_points
-    from distgram.config import check
-    from distgram.mesh import make_mesh, replicate
-    from distgram.precision import set_precision
-    from distgram.spectrum import Determined
+    from distgram.config.schema import check
+    from distgram.linalg.mesh import make_mesh, replicate
+    from distgram.linalg.precision import set_precision
+    from distgram.linalg.spectrum import Determined
+    from distgram.run.assemble import assemble, draw_points, place_points
 
     set_precision()
     factorization = {"name": name} | {k: v for k, v in more.items() if k == "capacity"}

@@ -28,9 +28,8 @@ DEVICES = (1, 8, 64, 512, 4096)
 
 def calibrated(size: int, hidden: int):
     """A run of laplace5d on one device, the rates of that, and its trial losses a step."""
+    from distgram_launch.rates import measure, trials
     from scaling import laplace5d
-
-    from launch.rates import measure, trials
 
     run = laplace5d(size, [hidden])
     count = trials(run.method, run.model.p)
@@ -39,8 +38,9 @@ def calibrated(size: int, hidden: int):
 
 def planned(run, rates, count: int, devices: int, rows: int | None = None):
     """The parts of a step on so many devices, of so many rows if they are not those of the run."""
-    from distgram.assemble import plan_step
-    from launch.cost import Step
+    from distgram_launch.cost import Step
+
+    from distgram.run.assemble import plan_step
 
     shape = replace(run.plan.shape, devices=devices, rows=rows or run.plan.shape.rows)
     return Step(plan_step(run.config, shape), rates, count).parts()
@@ -48,7 +48,7 @@ def planned(run, rates, count: int, devices: int, rows: int | None = None):
 
 def against(measured: list[dict], cores: int) -> list[dict]:
     """Modelled over measured seconds a step; devices beyond the cores take turns on them."""
-    from launch.cost import total
+    from distgram_launch.cost import total
 
     run, rates, count = calibrated(2**18, 64)
     table = []
@@ -65,7 +65,7 @@ def against(measured: list[dict], cores: int) -> list[dict]:
 
 def reach(size: int, hidden: int) -> list[dict]:
     """Seconds, efficiency and largest part on every number of devices."""
-    from launch.cost import total
+    from distgram_launch.cost import total
 
     run, rates, count = calibrated(size, hidden)
     table = []
@@ -91,7 +91,7 @@ def main() -> None:
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core is the device
 
-    from distgram.precision import set_precision
+    from distgram.linalg.precision import set_precision
 
     set_precision()
     held = []

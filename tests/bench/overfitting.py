@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from distgram.config import load
-from distgram.diagnostics.overfitting import picture, residual_maps
+from distgram.config.schema import load
+from distgram.report.diagnostics.overfitting import picture, residual_maps
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = [ROOT / "configs" / f"allen_cahn-{name}.toml" for name in ("overfit", "cured")]
@@ -27,7 +27,15 @@ def solved(config: Path, out: Path, steps: int | None) -> Path:
     """The run folder of a config, solved if it has not been."""
     folder = out / config.stem
     if not (folder / "result.json").is_file():
-        command = [sys.executable, "-m", "launch.cli", "solve", str(config), "--out", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "distgram_launch.cli",
+            "solve",
+            str(config),
+            "--out",
+            str(folder),
+        ]
         command += ["--force"] + ([] if steps is None else ["--set", f"run.steps={steps}"])
         subprocess.run(command, cwd=ROOT, check=False)  # the result says how it ended
     return folder

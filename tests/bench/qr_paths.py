@@ -37,7 +37,7 @@ import numpy as np
 from jax import lax
 from jax.lax.linalg import triangular_solve
 
-from distgram.precision import set_precision
+from distgram.linalg.precision import set_precision
 
 ROWS = 8  # rows a column
 PANEL = 128

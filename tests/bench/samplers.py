@@ -69,12 +69,12 @@ KEPT = ("l2_error", "mean_square_residual", "heldout_residual", "seconds", "step
 
 def cell(problem: str, sampler: str, seed: int, steps: int | None, path: Path) -> None:
     """Solve one cell in this process, timing the moves; write its figures."""
-    from distgram import recording
-    from distgram.config import check, dump
-    from distgram.mesh import make_mesh
-    from distgram.placing import Placing
-    from distgram.precision import set_precision
-    from distgram.solve import solve
+    from distgram.config.schema import check, dump
+    from distgram.linalg.mesh import make_mesh
+    from distgram.linalg.precision import set_precision
+    from distgram.points.placing import Placing
+    from distgram.run.solve import solve
+    from distgram.store import recording
 
     set_precision()
     moves: list[float] = []

@@ -36,9 +36,9 @@ def laplace5d_tree(size: int, hidden: list[int]) -> dict:
 
 def laplace5d(size: int, hidden: list[int]):
     """`laplace5d_tree` on all devices."""
-    from distgram.assemble import assemble
-    from distgram.config import check
-    from distgram.mesh import make_mesh
+    from distgram.config.schema import check
+    from distgram.linalg.mesh import make_mesh
+    from distgram.run.assemble import assemble
 
     return assemble(check(laplace5d_tree(size, hidden)), make_mesh())
 
@@ -59,9 +59,9 @@ def one_step(size: int, hidden: list[int], repeat: int) -> dict:
     """The least time of one whole step, and the peak of the process that took it."""
     import jax
 
-    from distgram.mesh import replicate
-    from distgram.state import start
-    from distgram.step import make_step
+    from distgram.linalg.mesh import replicate
+    from distgram.run.state import start
+    from distgram.run.step import make_step
 
     run = laplace5d(size, hidden)
     state = start(run)
@@ -78,11 +78,11 @@ def early_steps(factorization: str, steps: int) -> dict:
     import jax
     import numpy as np
 
-    from distgram.assemble import assemble
-    from distgram.config import check
-    from distgram.mesh import make_mesh
-    from distgram.state import start
-    from distgram.step import make_step
+    from distgram.config.schema import check
+    from distgram.linalg.mesh import make_mesh
+    from distgram.run.assemble import assemble
+    from distgram.run.state import start
+    from distgram.run.step import make_step
 
     tree = {
         "problem": {"name": "laplace2d"},
@@ -112,9 +112,9 @@ def million(size: int) -> dict:
     import jax
     import step as parts_of
 
-    from distgram.mesh import replicate
-    from distgram.state import start
-    from distgram.step import make_step
+    from distgram.linalg.mesh import replicate
+    from distgram.run.state import start
+    from distgram.run.step import make_step
 
     run = laplace5d(size, [150])
     state = start(run)
@@ -158,7 +158,7 @@ def result(process) -> dict:
 
 def measured(what: str, *arguments: str) -> dict:
     """What a child process measures."""
-    from distgram.precision import set_precision
+    from distgram.linalg.precision import set_precision
 
     if what == "rank":
         import jax

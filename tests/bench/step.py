@@ -25,13 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from distgram.assemble import Assembled, assemble, draw_points, place_points
-from distgram.config import check
-from distgram.factorization.tsqr import spectrum_of_triangle
-from distgram.line_search import GridSearch
-from distgram.mesh import make_mesh
-from distgram.precision import set_precision
-from distgram.step import make_step
+from distgram.config.schema import check
+from distgram.linalg.mesh import make_mesh
+from distgram.linalg.precision import set_precision
+from distgram.linalg.tsqr import spectrum_of_triangle
+from distgram.rules.line_search import GridSearch
+from distgram.run.assemble import Assembled, assemble, draw_points, place_points
+from distgram.run.step import make_step
 
 SIZES = ((4000, 500), (14222, 1778))
 TRIALS = 31

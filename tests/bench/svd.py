@@ -36,12 +36,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from distgram.assemble import assemble, draw_points, place_points
-from distgram.config import check
-from distgram.factorization import jacobi
-from distgram.factorization.tsqr import spectrum_of_triangle
-from distgram.mesh import make_mesh, replicate
-from distgram.precision import set_precision
+from distgram.config.schema import check
+from distgram.linalg.factorization import jacobi
+from distgram.linalg.mesh import make_mesh, replicate
+from distgram.linalg.precision import set_precision
+from distgram.linalg.tsqr import spectrum_of_triangle
+from distgram.run.assemble import assemble, draw_points, place_points
 
 EPS = 2.0**-52
 MODELLED = (1, 2, 4, 8, 16, 32, 64)

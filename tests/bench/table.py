@@ -22,8 +22,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from distgram.comparison import summary
-from distgram.config import dump, load
+from distgram.config.schema import dump, load
+from distgram.report.comparison import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of the source
@@ -42,7 +42,7 @@ def run_one(config: Path, seed: int, out: Path, threads: int) -> Path:
     same = (folder / "config.toml").is_file() and dump(load(folder / "config.toml")) == wanted
     if same and ended(folder):
         return folder
-    command = [sys.executable, "-m", "launch.cli"]
+    command = [sys.executable, "-m", "distgram_launch.cli"]
     if same and any((folder / "checkpoints").glob("*/seal.json")):
         command += ["resume", str(folder)]
     else:

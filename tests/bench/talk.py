@@ -15,9 +15,8 @@ import argparse
 import time
 from pathlib import Path
 
+from distgram_launch.cli import main
 from PIL import Image
-
-from launch.cli import main
 
 BENCH = Path(__file__).parent
 CONFIGS = BENCH.parents[1] / "configs"

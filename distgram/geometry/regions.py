@@ -1,0 +1,250 @@
+"""Where an equation holds: regions of space(-time) that can be measured and sampled.
+
+A region gives exactly as many points as asked for, from an explicit key, on the host in float64;
+a mean over them approximates the mean over the region in its own measure (volume, surface, count).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from distgram.geometry.samplers import (
+    SAMPLERS,
+    Key,
+    RegionError,
+    check_sampler,
+    checked_count,
+    focus,
+    generator,
+    nodes_per_axis,
+    unit_grid,
+    unit_points,
+)
+
+__all__ = ["SAMPLERS", "Box", "Faces", "Initial", "Key", "Region", "RegionError", "Sites"]
+
+
+class Region(ABC):
+    """A set of points with a measure, embedded in R^d."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """d, the number of coordinates of a point."""
+
+    @abstractmethod
+    def measure(self) -> float:
+        """The volume of the region, the surface of a boundary, the number of isolated points."""
+
+    @abstractmethod
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+        """Exactly n points, shape (n, d), float64.
+
+        Args:
+            n: number of points, >= 1.
+            key: seed; the same key gives the same points.
+            sampler: one of SAMPLERS.
+
+        Raises: RegionError for an unknown sampler, or a number of points it cannot place.
+        """
+
+
+@dataclass(frozen=True)
+class Box(Region):
+    """The box  lower_k <= x_k <= upper_k.  Its grid is the k^d inner nodes of a (k + 2)^d grid."""
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+    def __post_init__(self):
+        lower, upper = (tuple(float(v) for v in side) for side in (self.lower, self.upper))
+        if not lower or len(lower) != len(upper):
+            raise RegionError(
+                f"Box(lower={lower}, upper={upper}): expected as many lower as upper bounds, "
+                "at least one."
+            )
+        for axis, (a, b) in enumerate(zip(lower, upper, strict=True)):
+            if not (np.isfinite(a) and np.isfinite(b) and a < b):
+                raise RegionError(
+                    f"Box(lower={lower}, upper={upper}): axis {axis}: expected finite bounds "
+                    "with lower < upper."
+                )
+        object.__setattr__(self, "lower", lower)
+        object.__setattr__(self, "upper", upper)
+
+    @property
+    def dim(self) -> int:
+        """d, the number of coordinates."""
+        return len(self.lower)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Edge lengths  upper - lower, shape (d,)."""
+        return np.subtract(self.upper, self.lower)
+
+    def measure(self) -> float:
+        """The volume  prod_k (upper_k - lower_k)."""
+        return float(np.prod(self.lengths))
+
+    def axes(self, per_axis: int) -> tuple[np.ndarray, ...]:
+        """One axis a coordinate: `per_axis` equidistant nodes, both ends included."""
+        return tuple(np.linspace(self.lower, self.upper, per_axis).T)
+
+    def sobol(self, n: int, seed: Key) -> np.ndarray:
+        """n points of a scrambled Sobol sequence, shape (n, d)."""
+        return self.sample(n, seed, "sobol")
+
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+        """Exactly n points, shape (n, d); see Region.sample. On a grid n = k^d."""
+        return self.place(self._unit(n, key, sampler))
+
+    def sample_focused(
+        self,
+        n: int,
+        seed: Key,
+        sampler: str,
+        axis: int,
+        center: float,
+        width: float,
+        fraction: float,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points concentrated around x_axis = center, and their density over the uniform one.
+
+        A share `fraction` of them follows a truncated Cauchy density along the axis, the others
+        are uniform: see samplers.focus. The weights 1/ratio restore the uniform measure.
+
+        Args:
+            axis: coordinate along which the points are concentrated.
+            center, width: of q, in units of that coordinate; half width at half maximum, > 0.
+            fraction: share of the points drawn from q, dimensionless, in [0, 1).
+
+        Returns: x of shape (n, d), and p / p_uniform >= 1 - fraction of shape (n,), dimensionless.
+        """
+        if not 0 <= axis < self.dim:
+            raise RegionError(f"focus: axis={axis}: expected 0 <= axis < {self.dim}.")
+        unit = self._unit(n, seed, sampler)
+        x, edge = self.place(unit), (self.lower[axis], self.upper[axis])
+        x[:, axis], ratio = focus(unit[:, axis], edge, center, width, fraction)
+        return x, ratio
+
+    def _unit(self, n: int, key: Key, sampler: str) -> np.ndarray:
+        n = checked_count("Box", n)
+        if sampler != "grid":
+            return unit_points(n, self.dim, generator(key), sampler)
+        k = nodes_per_axis("Box", n, self.dim, 1)
+        return unit_grid(np.linspace(0.0, 1.0, k + 2)[1:-1], self.dim)
+
+    def place(self, unit: np.ndarray) -> np.ndarray:
+        """Points of the unit cube mapped onto the box, shape (n, d)."""
+        return np.asarray(self.lower) + unit * self.lengths
+
+
+@dataclass(frozen=True)
+class Faces(Region):
+    """Faces of a box: x_axis = lower_axis (side 0) or upper_axis (side 1) for each (axis, side).
+
+    By default the whole boundary. Points are split over the faces in proportion to their measure;
+    on a grid each face has the k^(d-1) nodes of a tensor grid that includes its edges.
+    """
+
+    box: Box
+    faces: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self):
+        d = self.box.dim
+        faces = tuple((int(a), int(s)) for a, s in self.faces)
+        for axis, side in faces:
+            if not 0 <= axis < d or side not in (0, 1):
+                raise RegionError(
+                    f"Faces: face {(axis, side)}: expected (axis, side) with 0 <= axis < {d} "
+                    "and side 0 (lower) or 1 (upper)."
+                )
+        if len(set(faces)) < len(faces):
+            raise RegionError(f"Faces: faces={faces}: expected each face once.")
+        every = tuple((axis, side) for axis in range(d) for side in (0, 1))
+        object.__setattr__(self, "faces", faces or every)
+
+    @property
+    def dim(self) -> int:
+        """d, the number of coordinates of the box."""
+        return self.box.dim
+
+    def measures(self) -> np.ndarray:
+        """The measure of each face, shape (faces,); 1 for a face that is a point (d = 1)."""
+        return np.array([np.prod(np.delete(self.box.lengths, axis)) for axis, _ in self.faces])
+
+    def measure(self) -> float:
+        """The sum of the measures of the faces."""
+        return float(self.measures().sum())
+
+    def counts(self, n: int) -> np.ndarray:
+        """n split over the faces in proportion to their measure, by largest remainder."""
+        share = n * self.measures() / self.measure()
+        counts = np.floor(share + 1e-9).astype(int)  # a share that is whole up to rounding is whole
+        order = np.argsort(-(share - counts), kind="stable")
+        counts[order[: n - counts.sum()]] += 1
+        return counts
+
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+        """Exactly n points, shape (n, d); see Region.sample. On a grid n = faces * k^(d-1)."""
+        n = checked_count("Faces", n)
+        check_sampler(sampler)
+        d, rng = self.dim, generator(key)
+        if sampler == "grid":
+            k = nodes_per_axis("Faces", n, d - 1, len(self.faces))
+            nodes = np.linspace(0.0, 1.0, k) if k > 1 else np.array([0.5])
+            parts = [unit_grid(nodes, d - 1)] * len(self.faces)
+        else:
+            counts = self.counts(n)
+            if counts.min() == 0:
+                raise RegionError(
+                    f"Faces: n={n} points leave face {self.faces[int(counts.argmin())]} without "
+                    f"one: expected at least {len(self.faces)}, more where faces differ in size."
+                )
+            parts = [unit_points(int(c), d - 1, rng, sampler) for c in counts]
+        return np.concatenate([self.on(f, p) for f, p in zip(self.faces, parts, strict=True)])
+
+    def on(self, face: tuple[int, int], unit: np.ndarray) -> np.ndarray:
+        """Points of the unit cube of d - 1 dimensions mapped onto a face, shape (n, d)."""
+        axis, side = face
+        x = self.box.place(np.insert(unit, axis, float(side), axis=1))
+        x[:, axis] = (self.box.lower, self.box.upper)[side][axis]  # on the face to the last bit
+        return x
+
+
+def Initial(box: Box, time_axis: int = 0) -> Faces:
+    """The initial instant of a space-time box: the lower face of its time axis."""
+    return Faces(box, ((time_axis, 0),))
+
+
+@dataclass(frozen=True, eq=False)
+class Sites(Region):
+    """Fixed points x of shape (n, d), as of measurements; the sampler does not move them."""
+
+    x: np.ndarray
+
+    def __post_init__(self):
+        x = np.array(self.x, dtype=np.float64)
+        if x.ndim != 2 or x.size == 0 or not np.isfinite(x).all():
+            raise RegionError(f"Sites: x of shape {x.shape}: expected finite values, shape (n, d).")
+        x.setflags(write=False)
+        object.__setattr__(self, "x", x)
+
+    @property
+    def dim(self) -> int:
+        """d, the number of coordinates of a point."""
+        return self.x.shape[1]
+
+    def measure(self) -> float:
+        """The number of points."""
+        return float(len(self.x))
+
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+        """All the points, shape (n, d); n must be their number."""
+        check_sampler(sampler)
+        if checked_count("Sites", n) != len(self.x):
+            raise RegionError(f"Sites: n={n} points: expected {len(self.x)}, all of them.")
+        return self.x.copy()

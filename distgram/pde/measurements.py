@@ -1,0 +1,94 @@
+"""Measured values as a term of the loss: rows of a CSV file, weighted by their noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from distgram.geometry.regions import Sites
+from distgram.pde import tables
+from distgram.pde.problem import Field, Problem, Term
+
+SIGMA = "sigma"
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements(Sites):
+    """Fixed points with what was measured there: rows (x, values) of shape (n, d + k).
+
+    A row is sharded, padded and saved like any point, so that no measured value can part from its
+    place. The mean over them is weighted by 1/σ².
+
+    Args:
+        sigma: standard deviations of the noise (n,), in the units of u; None: not known, all alike.
+    """
+
+    sigma: Float[np.ndarray, " n"] | None = None
+
+    @property
+    def variance(self) -> Float[np.ndarray, " n"] | None:
+        """σ², which is the density of the points over the uniform one: the weights are 1/σ²."""
+        return None if self.sigma is None else self.sigma**2
+
+
+def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
+    """The term  u(x_i) = values_i  of a CSV file, of the given weight in the loss.
+
+    Its columns are the problem's coordinates, one or more components of u (u, or u1 ... um), and
+    perhaps sigma, the standard deviation of the noise of each row.
+
+    Raises:
+        TableError: what `tables.read` raises; a point outside the domain; a sigma <= 0.
+    """
+    d, every = problem.dim, problem.output_names
+    columns = tables.read(path, problem.input_names, (*every, SIGMA))
+    measured = [i for i, output in enumerate(every) if output in columns]
+    if not measured:
+        raise tables.TableError(
+            f"{path}: expected what was measured: a column {' or '.join(every)}."
+        )
+    x = read_places(path, columns, problem)
+    values = np.stack([columns[every[i]] for i in measured], axis=1)
+    sigma = columns.get(SIGMA)
+    if sigma is not None and (sigma <= 0).any():
+        row = int(np.argmax(sigma <= 0))
+        raise tables.TableError(
+            f"{path}, row {row + 1}: sigma = {sigma[row]:g}: expected a number > 0."
+        )
+
+    def operator(u: Field) -> Field:
+        return lambda row: u(row[:d])[np.asarray(measured)]
+
+    rows = np.concatenate([x, values], axis=1)
+    return Term(name, operator, lambda row: row[d:], Measurements(rows, sigma), weight)
+
+
+def read_points(path: Path, problem: Problem) -> Float[np.ndarray, "n d"]:
+    """Points from a CSV file whose columns are the problem's coordinates and nothing else.
+
+    Raises:
+        TableError: what `tables.read` raises, and a row that lies outside the domain.
+    """
+    return read_places(path, tables.read(path, problem.input_names), problem)
+
+
+def read_places(path: Path, columns, problem: Problem) -> Float[np.ndarray, "n d"]:
+    """The coordinates of the rows of a table.
+
+    Raises:
+        TableError: the first row that lies outside the domain.
+    """
+    names = problem.input_names
+    x = np.stack([columns[name] for name in names], axis=1)
+    low, high = np.asarray(problem.domain.lower), np.asarray(problem.domain.upper)
+    outside = (x < low) | (x > high)
+    if outside.any():
+        row, k = (int(i) for i in np.argwhere(outside)[0])
+        raise tables.TableError(
+            f"{path}, row {row + 1}: {names[k]} = {x[row, k]:g} is outside the domain: expected "
+            f"{low[k]:g} to {high[k]:g}."
+        )
+    return x

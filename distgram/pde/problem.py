@@ -1,0 +1,182 @@
+"""What is solved: a list of weighted residual terms, and what is known of the solution.
+
+A term asks for  D[u](x) = f(x)  on a region; its residual is  D[u](x) - f(x).  A problem
+carries its exact solution, or a reference table, so that every run can state an error that
+does not depend on its own residual.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from distgram.geometry.regions import Box, Region
+
+Field = Callable[[Float[Array, " d"]], Float[Array, " m"]]
+Operator = Callable[[Field], Field]
+
+
+class ProblemError(ValueError):
+    """A problem, or a request for one, that cannot be right: the message names what and why."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One equation of a problem:  D[u](x) = f(x)  for x in a region.
+
+    Args:
+        name: the term's name; `[points]` in a config refers to it.
+        operator: D, a function of a field that gives a field, (d,) -> (m,).
+        target: f, a field (d,) -> (m,) with as many components as D[u].
+        region: where the equation holds.
+        weight: factor of the term's mean square in the loss, dimensionless, > 0.
+    """
+
+    name: str
+    operator: Operator
+    target: Field
+    region: Region
+    weight: float = 1.0
+
+    def __post_init__(self):
+        if not (np.isfinite(self.weight) and self.weight > 0):
+            raise ProblemError(
+                f"Term {self.name!r}: weight={self.weight!r}: expected a finite number > 0."
+            )
+
+
+@dataclass(frozen=True)
+class HardConstraint:
+    """An output transform  u(x) = g(x) + l(x) n(x)  that satisfies some terms exactly.
+
+    Args:
+        lift: g, equal to the prescribed values where l vanishes, (d,) -> (m,).
+        distance: l, (d,) -> (m,) or (1,), zero on the constrained set; elsewhere at most where
+            every solution has the values of g, by a symmetry say.
+        satisfies: names of the terms that hold for every n, which then need no points.
+
+    Source: Lagaris, Likas, Fotiadis, IEEE Trans. Neural Networks 9 (1998) 987.
+    """
+
+    lift: Field
+    distance: Field
+    satisfies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Trusted values of the solution: u at x, of shapes (n, m) and (n, d).
+
+    `grid` holds the axes when x is their tensor product in 'ij' order (for pictures), else ().
+    """
+
+    x: np.ndarray
+    u: np.ndarray
+    grid: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A partial differential equation with its conditions, and its known solution if there is one.
+
+    Args:
+        name: the registered name.
+        domain: the box that contains all regions, d inputs in the order of `inputs`.
+        terms: the equations; their weighted mean squares add up to the loss.
+        exact: the exact solution as a field, if known.
+        reference: a function that gives a reference table, where no closed form exists.
+        outputs: m, the number of components of u.
+        inputs: names of the coordinates, for figures.
+        constraint: the output transform used when a config asks for hard constraints.
+        periods: the period of the solution along each coordinate, None where it has none.
+        time: the coordinate that is time, None where there is none; `[time]` in a config cuts it.
+    """
+
+    name: str
+    domain: Box
+    terms: tuple[Term, ...]
+    exact: Field | None = None
+    reference: Callable[[], Reference] | None = None
+    outputs: int = 1
+    inputs: tuple[str, ...] = ()
+    constraint: HardConstraint | None = None
+    periods: tuple[float | None, ...] | None = None
+    time: int | None = None
+
+    def __post_init__(self):
+        names = [t.name for t in self.terms]
+        if not names:
+            raise ProblemError(f"Problem {self.name!r}: expected at least one term.")
+        if len(set(names)) < len(names):
+            raise ProblemError(f"Problem {self.name!r}: term names {names} are not all different.")
+        for t in self.terms:
+            if t.region.dim != self.dim:
+                raise ProblemError(
+                    f"Problem {self.name!r}, term {t.name!r}: its region has dimension "
+                    f"{t.region.dim}, expected {self.dim}, the dimension of the domain."
+                )
+        if self.constraint is not None:
+            for name in self.constraint.satisfies:
+                if name not in names:
+                    raise ProblemError(
+                        f"Problem {self.name!r}: constraint.satisfies names {name!r}; "
+                        f"the terms are {names}."
+                    )
+        for key in ("inputs", "periods"):
+            value = getattr(self, key)
+            if value and len(value) != self.dim:
+                raise ProblemError(
+                    f"Problem {self.name!r}: {key}={value!r}: expected {self.dim} entries."
+                )
+        if self.time is not None and not 0 <= self.time < self.dim:
+            raise ProblemError(
+                f"Problem {self.name!r}: time={self.time!r}: expected None or a coordinate, "
+                f"0 <= time < {self.dim}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """d, the number of coordinates."""
+        return self.domain.dim
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the coordinates, x1 ... xd where the problem states none."""
+        return self.inputs or tuple(f"x{i + 1}" for i in range(self.dim))
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the components of the solution: u, or u1 ... um."""
+        return ("u",) if self.outputs == 1 else tuple(f"u{i + 1}" for i in range(self.outputs))
+
+    def known(self, per_axis: int = 101) -> Reference | None:
+        """The evaluation set: the reference table, or the exact solution sampled on the domain.
+
+        Up to two dimensions a grid of `per_axis` nodes an axis, beyond that 10 000 Sobol points
+        (scrambled, seed 0). None where no solution is known.
+        """
+        if self.reference is not None:
+            return self.reference()
+        if self.exact is None:
+            return None
+        grid = self.domain.axes(per_axis) if self.dim <= 2 else ()
+        if grid:
+            x = np.stack([g.ravel() for g in np.meshgrid(*grid, indexing="ij")], axis=-1)
+        else:
+            x = self.domain.sobol(10_000, seed=0)
+        u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x)))
+        return Reference(x, u.reshape(len(x), self.outputs), grid)
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """'Did you mean ...' for a misspelt name: the nearest choice, and all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}The choices are {', '.join(choices)}."

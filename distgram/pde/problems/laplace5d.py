@@ -1,0 +1,46 @@
+"""The Poisson problem on the five-dimensional unit cube with a sum of sines as its solution."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from distgram.geometry.regions import Box, Faces
+from distgram.pde.operators import laplacian, value
+from distgram.pde.problem import Problem, Term
+from distgram.pde.registry import register
+
+DIMENSION = 5
+
+
+def _solution(x: Float[Array, " 5"]) -> Float[Array, " 1"]:
+    return jnp.sum(jnp.sin(jnp.pi * x))[None]
+
+
+def _source(x: Float[Array, " 5"]) -> Float[Array, " 1"]:
+    return -(jnp.pi**2) * _solution(x)
+
+
+@register("laplace5d")
+def laplace5d() -> Problem:
+    """Poisson's equation on the five-dimensional unit cube.
+
+        sum_k u_kk = -pi^2 sum_k sin(pi x_k)  on [0, 1]^5,     u = sum_k sin(pi x_k) on its boundary
+        u = sum_k sin(pi x_k)
+
+    There is no hard constraint: the obvious lift of the boundary values is the solution itself, so
+    a run with it would solve nothing.
+
+    Source: ANaGRAM, arXiv 2412.10782.
+    """
+    box = Box((0.0,) * DIMENSION, (1.0,) * DIMENSION)
+    return Problem(
+        name="laplace5d",
+        domain=box,
+        terms=(
+            Term("interior", laplacian, _source, box),
+            Term("boundary", value, _solution, Faces(box)),
+        ),
+        exact=_solution,
+        inputs=tuple(f"x{k + 1}" for k in range(DIMENSION)),
+    )

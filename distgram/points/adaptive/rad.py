@@ -1,0 +1,41 @@
+"""RAD: residual-based adaptive distribution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distgram.points.adaptive.placement import Placed, Placement
+from distgram.points.adaptive.proportional import inclusion, systematic
+
+
+@dataclass(frozen=True)
+class RAD(Placement):
+    """All points anew, out of  candidates · size  uniform ones, from the density
+
+        p(x) ∝ |r(x)|^exponent / mean |r|^exponent + floor.
+
+    Of a finite number of candidates none can be chosen twice: their probabilities are capped at
+    one, and the density stated for the weights is the capped one.
+
+    Args:
+        exponent: α > 0. floor: c >= 0; 0 leaves places without points where r is small.
+        candidates: how many there are for one chosen, >= 2.
+        weights: 'importance' restores the uniform measure with ω ∝ 1/p, so that the loss remains
+            the mean square; 'uniform' leaves it weighted by p, as in the source.
+
+    Source: Wu, Zhu, Tan, Kartha, Lu, Comput. Methods Appl. Mech. Eng. 403 (2023) 115671.
+    """
+
+    exponent: float = 1.0
+    floor: float = 1.0
+    candidates: int = 4
+    weights: str = "importance"
+
+    def __call__(self, here, size, draw, view, rng):
+        x = draw(self.candidates * size)
+        power = view.residual(x) ** self.exponent
+        mean = power.mean()
+        pi = inclusion(power / mean + self.floor if mean > 0 else power + 1.0, size)
+        chosen = systematic(pi, size, rng)
+        density = pi[chosen] * len(x) / size if self.weights == "importance" else None
+        return Placed(x[chosen], density)

@@ -1,0 +1,49 @@
+"""RAR and RAR-D: points are added where the residual is large, up to a budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from distgram.points.adaptive.placement import Placed, Placement
+from distgram.points.adaptive.proportional import inclusion, systematic
+
+
+@dataclass(frozen=True)
+class RAR(Placement):
+    """The share `start` of the points to begin with; each time the share `add` more, out of
+    candidates · size  uniform ones, until all are there; then they stay.
+
+    The budget is the number of points of the config (and what it grows to), so that shapes do not
+    change: points that are still to come have weight zero.
+
+    Args:
+        start, add: shares of size, in (0, 1).
+        by: 'largest', the largest |r| (RAR); 'density', with probability ∝ |r|^exponent (RAR-D).
+        candidates: how many there are for one of all points, >= 1.
+
+    Source: Lu, Meng, Mao, Karniadakis, SIAM Rev. 63 (2021) 208 (RAR); Wu et al. 2023 (RAR-D).
+    """
+
+    start: float = 0.5
+    add: float = 0.05
+    by: str = "density"
+    exponent: float = 2.0
+    candidates: int = 2
+
+    def begin(self, size):
+        return max(1, math.ceil(self.start * size))
+
+    def __call__(self, here, size, draw, view, rng):
+        count = min(max(1, round(self.add * size)), size - len(here))
+        if count <= 0:
+            return Placed(here)
+        x = draw(self.candidates * size)
+        r = view.residual(x)
+        if self.by == "largest":
+            chosen = np.argsort(-r, kind="stable")[:count]
+        else:
+            chosen = systematic(inclusion(r**self.exponent, count), count, rng)
+        return Placed(np.concatenate([here, x[chosen]]))

@@ -1,0 +1,153 @@
+"""Collocation points of one term, drawn as a config asks; what cannot be drawn names its key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+
+from distgram.config.schema import PointsConfig
+from distgram.geometry.quadrature import quadrature
+from distgram.geometry.regions import Box, RegionError, Sites
+from distgram.geometry.samplers import QUADRATURES, SAMPLERS, generator
+from distgram.pde.measurements import Measurements
+from distgram.pde.problem import Field, ProblemError, Term
+
+
+def fixed_count(term: Term) -> int | None:
+    """The number of points of a term whose region is a fixed set of sites; None elsewhere."""
+    return len(term.region.x) if isinstance(term.region, Sites) else None
+
+
+def variance(term: Term) -> np.ndarray | None:
+    """The variances of a data term's rows, which weigh as a density over the uniform one; None
+    elsewhere."""
+    return term.region.variance if isinstance(term.region, Measurements) else None
+
+
+def weighted(term: Term, wanted: PointsConfig) -> Term:
+    """A term whose residual is multiplied as a config asks: its mean square by a factor, itself by
+
+        exp(-rate (x_axis - the lower end of the region)).
+
+    Where an equation amplifies an early error by exp(rate t), so that an equal residual at a later
+    time harms less, such a decay along time makes the loss see what the solution will: it is the
+    integrating factor of u_t = rate u.
+
+    Raises:
+        ProblemError: a decay along no coordinate of the term, or outside a Box.
+    """
+    term = replace(term, weight=term.weight * wanted.weight)
+    if wanted.decay is None:
+        return term
+    axis, rate, region = wanted.decay.axis, wanted.decay.rate, term.region
+    if not isinstance(region, Box):
+        raise ProblemError(
+            f"points.{term.name}.decay: the region is a {type(region).__name__}; expected a Box."
+        )
+    if axis >= region.dim:
+        raise ProblemError(
+            f"points.{term.name}.decay: axis = {axis}: expected 0 <= axis < {region.dim}."
+        )
+
+    def falling(field: Field) -> Field:
+        return lambda x: jnp.exp(-rate * (x[axis] - region.lower[axis])) * field(x)
+
+    operator, target = term.operator, term.target
+    return replace(term, operator=lambda u: falling(operator(u)), target=falling(target))
+
+
+def draw(
+    term: Term, wanted: PointsConfig, key: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
+
+    Raises:
+        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box, or
+        of quadrature nodes.
+    """
+    named, f = _named(f"points.{term.name}"), wanted.focus
+    if wanted.sampler in QUADRATURES:
+        if f is not None:
+            raise ProblemError(
+                f"points.{term.name}.focus: the nodes of sampler = {wanted.sampler!r} have their "
+                f"own places: leave it out, or expected one of {', '.join(SAMPLERS)}."
+            )
+        with named:
+            return quadrature(term.region, wanted.count, wanted.sampler)
+    if f is None:
+        with named:
+            return term.region.sample(wanted.count, key, wanted.sampler), variance(term)
+    if not isinstance(term.region, Box):
+        raise ProblemError(
+            f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "
+            "expected a Box."
+        )
+    with named:
+        return term.region.sample_focused(
+            wanted.count, key, wanted.sampler, f.axis, f.center, f.width, f.fraction
+        )
+
+
+def probe(term: Term, count: int) -> np.ndarray:
+    """Uniform points (n, d) to check a term at: `count`, or as many more as its region asks for."""
+    if (fixed := fixed_count(term)) is not None:
+        return term.region.sample(fixed, 0, "uniform")
+    for doubled in range(12):  # the boundary of a slender box needs some on its smallest face
+        try:
+            return term.region.sample(count << doubled, 0, "uniform")
+        except RegionError:
+            continue
+    return term.region.sample(count << 12, 0, "uniform")
+
+
+def draw_uniform(term: Term, count: int, key: Sequence[int], sampler: str) -> np.ndarray:
+    """Exactly `count` uniform points (n, d), none for 0; of a boundary that asks for more, `count`
+    of these."""
+    if count == 0:
+        return np.zeros((0, term.region.dim))
+    for doubled in range(12):
+        try:
+            x = term.region.sample(count << doubled, key, sampler)
+        except RegionError:
+            continue
+        return x if doubled == 0 else generator([*key, 2]).permutation(x)[:count]
+    return term.region.sample(count, key, sampler)
+
+
+def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
+    """Uniform points (n, d) that no training sees; a fixed region gives its own again.
+
+    Raises:
+        RegionError: a count that cannot be drawn.
+    """
+    count = fixed_count(term) or count
+    with _named(f"run.held_out = {count}, term {term.name!r}"):
+        return term.region.sample(count, key, "uniform")
+
+
+def draw_validation(
+    term: Term, wanted: PointsConfig, count: int, key: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """As `draw`, of `count` points: where the training points are dense, so are these. A random
+    sampler stands in for nodes, which would give the training points again.
+
+    Raises:
+        RegionError: a count that cannot be drawn.
+    """
+    count = fixed_count(term) or count
+    random = {"count": count, "sampler": "latin_hypercube"}
+    with _named(f"rule.validation = {count}"):
+        return draw(term, wanted.model_copy(update=random), key)
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Put the key of the config before what a region says."""
+    try:
+        yield
+    except RegionError as error:
+        raise RegionError(f"{where}: {error}") from error

@@ -1,0 +1,88 @@
+"""Rules: from a spectrum and the losses along it to the next parameters.
+
+A rule never sees a Jacobian. It filters the spectrum into directions, asks for the mean square
+residual at trial parameters, and takes one step.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from distgram.linalg.spectrum import Determined, Spectrum
+
+# Backward error, over the least singular value in use, of a rule that applies a pseudoinverse.
+PSEUDOINVERSE = 1e-9
+
+LossesAt = Callable[[Float[Array, "t p"]], Float[Array, " t"]]
+
+
+class Trials(Protocol):
+    """What a rule may ask of the residual at trial parameters."""
+
+    def __call__(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """The mean square residual at each."""
+        ...
+
+    def pulled_back(self, thetas: Float[Array, "t p"]) -> Float[Array, "t p"]:
+        """Jᵀ r(θ_t), J the Jacobian where the step begins. One more pass over its rows."""
+        ...
+
+
+class StepInfo(NamedTuple):
+    """What a step did.
+
+    loss: mean square residual after the step. rank: directions kept, -1 where it does not apply.
+    regularization: the cutoff on the singular values, or Tikhonov's λ; nan where neither applies.
+    step_size: factor of the direction, dimensionless. accepted: whether the parameters moved.
+    converged: whether the rule's own stopping criterion holds. r_cap, r_eps: AMStramGRAM's r∩ and
+    rε, -1 elsewhere.
+    """
+
+    loss: Float[Array, ""]
+    rank: Int[Array, ""]
+    regularization: Float[Array, ""]
+    step_size: Float[Array, ""]
+    accepted: Bool[Array, ""]
+    converged: Bool[Array | np.ndarray, ""] = np.asarray(False)
+    r_cap: Int[Array | np.ndarray, ""] = np.asarray(-1)
+    r_eps: Int[Array | np.ndarray, ""] = np.asarray(-1)
+
+
+class RuleError(ValueError):
+    """A rule's setting outside its range: the message names it, its value and the range."""
+
+
+class Rule(abc.ABC):
+    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree.
+
+    validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
+    """
+
+    validation: int | None = None
+
+    @abc.abstractmethod
+    def init(self, p: int) -> Any:
+        """The state before the first step, for p parameters."""
+
+    def needs(self, spectrum: Spectrum, theta: Float[Array, " p"], state: Any) -> Determined:
+        """Whether the leading triplets at hand determine the step, whatever is left out within the
+        spectrum's bound. By default the rule takes all."""
+        all_of_them = jnp.asarray(spectrum.s.shape[0])
+        return Determined(jnp.asarray(spectrum.left_out == 0), all_of_them, PSEUDOINVERSE)
+
+    def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
+        """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
+        compared with any loss before. By default the state holds none."""
+        return state
+
+    @abc.abstractmethod
+    def step(
+        self, spectrum: Spectrum, losses_at: Trials, theta: Float[Array, " p"], state: Any
+    ) -> tuple[Float[Array, " p"], Any, StepInfo]:
+        """Take one step: (theta, state) after it, and what it did."""

@@ -1,0 +1,86 @@
+"""Whether a problem can be right: shapes and finite values of its terms, before any computing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distgram.config.schema import PointsConfig
+from distgram.geometry.regions import RegionError
+from distgram.net.mlp import FlatModel
+from distgram.pde.problem import Problem, ProblemError, Term
+from distgram.points.draw import draw, draw_held_out, probe
+from distgram.run.slabs import slab
+
+
+def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
+    """Check shapes and finiteness of one term; its number of equations m_t."""
+    where = f"problem {problem.name!r}, term {term.name!r}"
+    x = jnp.zeros(term.region.dim)
+    try:
+        left = jax.eval_shape(lambda x: term.operator(model.field(model.theta0))(x), x)
+        right = jax.eval_shape(term.target, x)
+    except Exception as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
+    if left.ndim != 1 or left.shape != right.shape:
+        raise ProblemError(
+            f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
+            "expected one shape (m,) for both, one entry an equation."
+        )
+    check_target(problem, term, probe(term, 64))
+    return left.shape[0]
+
+
+def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:
+    """Check that the target of a term is finite at points (n, d)."""
+    finite = np.isfinite(np.asarray(jax.vmap(term.target)(jnp.asarray(x)))).all(axis=1)
+    if not finite.all():
+        raise ProblemError(
+            f"problem {problem.name!r}, term {term.name!r}: the target is not finite at "
+            f"x = {x[np.argmin(finite)].tolist()}."
+        )
+
+
+def check_exact(problem: Problem) -> None:
+    """Check the shape of the exact solution, where there is one."""
+    if problem.exact is not None:
+        x = jnp.asarray(problem.domain.lower, jnp.float64)
+        shape = jax.eval_shape(problem.exact, x).shape
+        if shape != (problem.outputs,):
+            raise ProblemError(
+                f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
+                f"({problem.outputs},), one entry a component of u."
+            )
+
+
+def check_points(terms: Sequence[Term], wanted: dict[str, PointsConfig], held_out: int) -> None:
+    """Check that every term gets its points, those held out as well.
+
+    Raises:
+        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box.
+    """
+    for term in terms:
+        draw(term, wanted[term.name], [0])
+        draw_held_out(term, held_out, [0])
+
+
+def check_slabs(whole: Problem, edges: Sequence[float], check: Callable[[Problem], None]) -> None:
+    """Check every time slab of a problem.
+
+    Args:
+        check: raises a ProblemError or RegionError where a slab is not right.
+
+    Raises:
+        ProblemError, RegionError: of the first slab that is not right, with its place.
+    """
+    for k in range(len(edges) - 1):
+        part = slab(whole, edges[k], edges[k + 1], None)
+        try:
+            check(part)
+        except (ProblemError, RegionError) as error:
+            where = f"slab {k + 1} of {len(edges) - 1}, from {edges[k]:g} to {edges[k + 1]:g}"
+            raise type(error)(f"{where}: {error}") from error

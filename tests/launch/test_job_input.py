@@ -1,0 +1,125 @@
+"""What is checked, made up and uploaded before a cluster is asked for anything."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cli_runs import TINY
+from distgram_launch import run_files
+from distgram_launch.errors import ClusterError
+from distgram_launch.job_client import check_room
+from distgram_launch.jobs import Job
+from distgram_launch.ray_cluster import request
+from etils import epath
+
+from distgram.config.schema import load
+
+# A file that is sound here, and raises where the job's environment has this variable.
+BROKEN = """
+import os
+from distgram.pde.problems.laplace2d import laplace2d as problem
+
+if "BROKEN" in os.environ:
+    raise ValueError("no table of coefficients on this host")
+"""
+
+
+def test_a_run_folder_that_is_too_large_to_be_packed(tmp_path, monkeypatch):
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "torn").write_bytes(os.urandom(4096))
+    (tmp_path / "metrics.jsonl").write_text("{}")
+    with tarfile.open(fileobj=io.BytesIO(run_files.pack(epath.Path(tmp_path)))) as archive:
+        assert archive.getnames() == ["metrics.jsonl"]
+    monkeypatch.setattr(run_files, "PACKED_LIMIT", 2**20)
+    (tmp_path / "solution.npz").write_bytes(os.urandom(2**20))  # it cannot be packed any smaller
+    with pytest.raises(ClusterError, match="1 MiB packed, more than the 1 MiB"):
+        run_files.pack(epath.Path(tmp_path))
+
+
+def test_no_cluster_answers(folder, monkeypatch):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")
+    sentence = folder.call("ps").sentence
+    assert "http://127.0.0.1:1: no Ray cluster answers" in sentence
+    # an address that is given wins over the environment
+    assert "127.0.0.1:2:" in folder.call("ps", "--address", "http://127.0.0.1:2").sentence
+    assert "http://head:8265" in folder.call("ps", "--address", "head:8265").sentence
+    # the cluster's own address, as `solve --ray` takes it: Ray's client would wait for minutes
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "127.0.0.1:1")
+    assert "127.0.0.1:1: no Ray cluster answers" in folder.call("ps").sentence
+
+
+def test_a_server_that_is_no_ray_cluster(folder):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        def log_message(self, format, *args):
+            """Nothing."""
+
+        do_HEAD = do_GET
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sentence = folder.call("ps", "--address", f"http://127.0.0.1:{server.server_port}").sentence
+        server.shutdown()
+    assert "Version check returned" in sentence
+
+
+def test_all_living_hosts_are_counted(monkeypatch):
+    """Ray gives a hundred unless it is asked for more, the dead among them."""
+    hosts = [SimpleNamespace(resources_total={"CPU": 1.0}, labels={}) for _ in range(128)]
+
+    def list_nodes(address, filters=None, limit=100, detail=False):
+        assert filters == [("state", "=", "ALIVE")] and detail
+        return hosts[:limit]
+
+    monkeypatch.setattr("ray.util.state.list_nodes", list_nodes)
+    client = SimpleNamespace(get_address=lambda: "http://head:8265")
+    check_room(client, request("128"))  # type: ignore[arg-type]
+    with pytest.raises(ClusterError, match="room for 128"):
+        check_room(client, request("129"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--storage", "runs"), "absolute path"),
+        (("--storage", "s3://bucket/runs"), "'gs://bucket/runs'"),
+        (("--storage", "/runs", "--workers", "two"), "--workers two: expected N or MIN:MAX"),
+        (("--storage", "/runs", "--tpu", "v6e"), "--topology 4x4"),
+        (("--storage", "/runs", "--env", "A"), "--env 'A': expected NAME=VALUE"),
+        (("--storage", "/runs", "--set", "run.stepps=1"), "did you mean 'steps'"),
+        (("--storage", "/runs", "--set", "model.activation=tahn"), "tanh"),
+    ],
+)
+def test_a_mistake_is_told_before_the_cluster_is_asked(folder, monkeypatch, options, said):
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")  # it would not answer
+    config = folder.write("tiny.toml", TINY)
+    assert said in folder.call("submit", config, *options).sentence
+
+
+def test_only_the_config_and_the_problem_are_uploaded(folder):
+    folder.write("mine.py", BROKEN)
+    folder.write("secret.txt", "not for the cluster")
+    text = TINY.replace('name = "laplace2d"', 'file = "mine.py"')
+    config = load(folder.write("tiny.toml", text))
+    job = Job(run="/runs/dg-tiny-000000", config="tiny", limits=config.run, layout={})
+    with job.environment(config) as env:
+        made = Path(env["working_dir"])
+        files = sorted(str(p.relative_to(made)) for p in made.rglob("*") if p.is_file())
+        assert files == ["problem/mine.py", "tiny.toml"]
+        uploaded = load(made / "tiny.toml")
+        assert uploaded.problem.file == str(made / "problem" / "mine.py")
+        assert uploaded.model_copy(update={"problem": config.problem}) == config
+    assert not made.exists()
+    with job.model_copy(update={"package": True}).environment() as env:
+        names = [p.relative_to(env["working_dir"]) for p in Path(env["working_dir"]).rglob("*")]
+        assert Path("launch/cli.py") in names and Path("distgram/solve.py") in names
+        assert not any("__pycache__" in p.parts for p in names)
