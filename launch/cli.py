@@ -78,7 +78,7 @@ def check(
     from distgram_launch.describe import operator_residuals
 
     from distgram.config.schema import load
-    from distgram.pde.problem import ProblemError
+    from distgram.errors import ProblemError
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
     checked, console = load(config, [*(set_ or ()), *limit]), options.console(sys.stdout)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from distgram_launch.errors import ClusterError
+from distgram.errors import ClusterError
 
 if TYPE_CHECKING:
     from distgram_launch.ray_cluster import Request

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from distgram_launch.errors import ClusterError
 from distgram_launch.options import console
 from distgram_launch.submit_commands import RESUME, AddressOption, IdArgument, app
 from rich.table import Table
 from typer.core import TyperGroup
+
+from distgram.errors import ClusterError
 
 if TYPE_CHECKING:
     from distgram_launch.live import Progress

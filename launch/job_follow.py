@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from distgram_launch.errors import ClusterError
 from distgram_launch.jobs import Job
 from distgram_launch.run_files import perform
+
+from distgram.errors import ClusterError
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
-from distgram_launch.errors import ClusterError
 from distgram_launch.job_client import check_room
 from distgram_launch.run_files import perform
 from pydantic import BaseModel, ValidationError
 
 import distgram
 from distgram.config.errors import sentence
-from distgram.config.schema import Config, ConfigError, RunConfig, check, dump
+from distgram.config.schema import Config, RunConfig, check, dump
+from distgram.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
     from distgram_launch.ray_cluster import Request

@@ -10,38 +10,20 @@ from types import TracebackType
 from typing import Any
 
 import jax
-from distgram_launch.errors import ClusterError, InputError
 from jax.sharding import Mesh
 
-from distgram.config.schema import PROBLEM_COPY, Config, ConfigError, dump, files, load
-from distgram.export import ExportError
-from distgram.geometry.regions import RegionError
+from distgram.config.schema import PROBLEM_COPY, Config, dump, files, load
+from distgram.errors import ConfigError, RunError, UserError
 from distgram.linalg.mesh import make_mesh
-from distgram.linalg.plan import PlanError
 from distgram.linalg.precision import set_precision
-from distgram.net.features import ModelError
-from distgram.pde.operators import OperatorError
-from distgram.pde.problem import ProblemError
-from distgram.pde.tables import TableError
-from distgram.report.diagnostics.sections import DiagnosisError
-from distgram.rules.baselines.baseline import BaselineError
-from distgram.rules.rule import RuleError
 from distgram.run import solve
 from distgram.run.assemble import Assembled, assemble, draw_points, held_out_points
-from distgram.run.reasons import ReplicaError
-from distgram.run.solution import SolutionError
 from distgram.run.solve import Result
 from distgram.store import checkpoint, recording, storage
-from distgram.store.recording import RunDirError
-from distgram.store.run_folder import ReportError, flat
-from distgram.store.storage import Folder, StorageError
+from distgram.store.run_folder import flat
+from distgram.store.storage import Folder
 
-USER_ERRORS = (
-    *(BaselineError, checkpoint.CheckpointError, ConfigError, ModelError, OperatorError),
-    *(PlanError, ProblemError, RegionError, ReportError, RuleError, RunDirError, OSError),
-    *(ClusterError, ReplicaError, InputError, DiagnosisError, SolutionError, StorageError),
-    *(ExportError, TableError),
-)
+USER_ERRORS = (UserError, OSError)
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
 
@@ -110,13 +92,13 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
     """The config with which a run goes on, and the number of devices it was on.
 
     Raises:
-        RunDirError: no run folder. CheckpointError: no whole checkpoint. ConfigError: an override
+        RunError: no run folder. CheckpointError: no whole checkpoint. ConfigError: an override
         that is no budget, or a config or problem file that is not the one of the checkpoint.
     """
     path = run_dir / "config.toml"
     storage.of(run_dir).reach(run_dir)
     if not path.is_file():
-        raise RunDirError(
+        raise RunError(
             f"{run_dir}: is no run folder (no config.toml in it): expected one that "
             "`distgram solve --out` has made."
         )
@@ -171,7 +153,7 @@ def _solve(
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise RunDirError(
+        raise RunError(
             f"{run_dir}: the run could not be recorded ({error.strerror or error}): make room or "
             f"mend the storage, then `distgram resume {run_dir}` goes on."
         ) from error

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
-from distgram_launch.errors import ClusterError
 from rich.console import Console
+
+from distgram.errors import ClusterError
 
 if TYPE_CHECKING:
     from distgram_launch.ray_cluster import Request

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from distgram_launch.errors import InputError
 from distgram_launch.options import DevicesOption, RunArgument
+
+from distgram.errors import UserError
 
 app = typer.Typer()
 STEPS = "N|initial|final"
@@ -43,7 +44,7 @@ def diagnose(
     try:
         point = [float(part) for part in at.split(",")]
     except ValueError as error:
-        raise InputError(f"--at {at!r}: expected numbers parted by commas.") from error
+        raise UserError(f"--at {at!r}: expected numbers parted by commas.") from error
     steps = [_step(given) for given in step or ["final"]]
     for path in write(here(run), kernel, steps, point, devices_here(devices), term, rcond):
         print(path)

@@ -15,13 +15,13 @@ app = typer.Typer()
 
 def _steps(given: str | None) -> list[int] | None:
     """The steps of --steps 0,40,90: whole numbers with commas between."""
-    from distgram.store.run_folder import ReportError
+    from distgram.errors import RunError
 
     if given is None:
         return None
     words = [word.strip() for word in given.split(",")]
     if not all(word.isdecimal() for word in words):
-        raise ReportError(f"--steps {given}: expected steps with commas between, as in 0,40,90.")
+        raise RunError(f"--steps {given}: expected steps with commas between, as in 0,40,90.")
     return [int(word) for word in words]
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import ray
-from distgram_launch.errors import ClusterError
 from ray.exceptions import RayError
 from ray.train import ScalingConfig
+
+from distgram.errors import ClusterError
 
 REACH_S = 10.0  # for a connection to be made
 GIVEN_S = 40.0  # for hosts to join, before a request counts as one that cannot be met

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 from distgram_launch import local
-from distgram_launch.errors import ClusterError
 from distgram_launch.ray_backend import SAID, Failures, MeshConfig, first_line
 from distgram_launch.ray_cluster import Request, joined
 from distgram_launch.ray_worker import Task, train
@@ -27,6 +26,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 
 from distgram.config.schema import Config, dump, files, relocated
+from distgram.errors import ClusterError
 from distgram.run.signals import caught_signals
 from distgram.run.solve import Result
 from distgram.store import checkpoint, recording, storage

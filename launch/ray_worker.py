@@ -97,11 +97,11 @@ def _solved(task: Task) -> dict[str, Any]:
     import jax
 
     from distgram.config.schema import check
+    from distgram.errors import CheckpointError, FolderTaken, StorageFull
     from distgram.linalg.mesh import gather, make_mesh
     from distgram.linalg.precision import set_precision
     from distgram.run.solve import solve
-    from distgram.store.checkpoint import CheckpointError, StorageFull, newest
-    from distgram.store.recording import FolderTaken
+    from distgram.store.checkpoint import newest
 
     set_precision()
     say(

@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distgram_launch.errors import ClusterError
-
+from distgram.errors import ClusterError, StorageError
 from distgram.store import storage
-from distgram.store.storage import Folder, StorageError
+from distgram.store.storage import Folder
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

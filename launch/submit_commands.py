@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 from distgram_launch import options
-from distgram_launch.errors import ClusterError
+
+from distgram.errors import ClusterError
 
 app = typer.Typer()
 RESUME = "resume-job"

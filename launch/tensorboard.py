@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from distgram_launch.errors import ClusterError
-
+from distgram.errors import ClusterError
 from distgram.store import storage
 from distgram.store.storage import Folder
 

@@ -16,11 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distgram_launch.errors import ClusterError
 from distgram_launch.live_page import now, shell
 
+from distgram.errors import ClusterError, RunError
 from distgram.report.report import report
-from distgram.store.run_folder import ReportError, Run
+from distgram.store.run_folder import Run
 
 if TYPE_CHECKING:
     from distgram_launch.jobs import Job
@@ -56,7 +56,7 @@ class Source(ABC):
         """The whole page as of now.
 
         Raises:
-            ReportError, ClusterError: there is nothing to be shown yet, or it cannot be reached.
+            RunError, ClusterError: there is nothing to be shown yet, or it cannot be reached.
         """
 
 
@@ -72,7 +72,7 @@ class Folder(Source):
         """What metrics.jsonl holds."""
         try:
             return Run(self._run).metrics
-        except ReportError:  # nothing yet
+        except RunError:  # nothing yet
             return []
 
     def state(self) -> tuple[str, bool]:
@@ -182,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 with self.server.drawing:  # matplotlib's fonts are shared by all threads
                     return self._answer(200, HTML, source.report())
-            except (ReportError, ClusterError) as error:
+            except (RunError, ClusterError) as error:
                 return self._answer(404, "text/plain; charset=utf-8", f"{error}\n")
         if self.path == "/favicon.ico":  # browsers ask by themselves
             return self._answer(204, "image/x-icon", "")

@@ -9,10 +9,6 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 
 
-class ConfigError(ValueError):
-    """A configuration that cannot be right: key, value, and what was expected."""
-
-
 class _Place(NamedTuple):
     """Where an error is: its dotted key, the keys of the table there, and the names to choose."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distgram.config.schema import Config
+from distgram.errors import RuleError
 from distgram.linalg.plan import Plan
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM
@@ -14,7 +15,7 @@ from distgram.rules.baselines.lbfgs import LBFGS
 from distgram.rules.baselines.ssbroyden import SSBroyden
 from distgram.rules.extrapolation import Extrapolation
 from distgram.rules.line_search import Backtracking, GridSearch, LineSearch
-from distgram.rules.rule import Rule, RuleError
+from distgram.rules.rule import Rule
 
 METHODS = {
     "adaptive_ratio": AdaptiveRatio,

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from distgram.config.errors import ConfigError, sentence
+from distgram.config.errors import sentence
 from distgram.config.rules import (
     AdaptiveRatioConfig,
     AutoConfig,
@@ -30,6 +30,7 @@ from distgram.config.rules import (
 )
 from distgram.config.sampling import SamplingConfig, StaticConfig
 from distgram.config.tables import DataConfig, PointsConfig, TimeConfig, UnknownConfig
+from distgram.errors import ConfigError
 
 PROBLEM_COPY = "problem.py"  # in a run folder
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from distgram.errors import ExportError
+
 FORMATS = ("safetensors", "jax", "netcdf", "vtk")
-
-
-class ExportError(ValueError):
-    """A format that is not known, needs a package, or cannot hold this solution."""
 
 
 def needed(package: str, kind: str) -> Any:

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from distgram.config import schema as configs
-from distgram.export import ExportError, needed
+from distgram.errors import ExportError
+from distgram.export import needed
 from distgram.run.solution import Solution
 
 PER_AXIS = {1: 401, 2: 101, 3: 41}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distgram.export import FORMATS, ExportError, artefact, fields, weights
-from distgram.pde.problem import nearest
+from distgram.errors import ExportError, nearest
+from distgram.export import FORMATS, artefact, fields, weights
 from distgram.run.solution import load
 
 WRITERS = dict(

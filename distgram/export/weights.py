@@ -13,7 +13,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from distgram.config import schema as configs
-from distgram.export import ExportError, check_whole, needed
+from distgram.errors import ExportError
+from distgram.export import check_whole, needed
 from distgram.linalg.precision import set_precision
 from distgram.net.unknown import coefficients
 from distgram.run.assemble import build_model

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import roots_legendre
 
+from distgram.errors import RegionError
 from distgram.geometry.regions import Box, Faces, Region
-from distgram.geometry.samplers import RegionError, checked_count, nodes_per_axis, unit_grid
+from distgram.geometry.samplers import checked_count, nodes_per_axis, unit_grid
 
 
 def gauss_legendre(k: int) -> tuple[np.ndarray, np.ndarray]:

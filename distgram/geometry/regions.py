@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distgram.errors import RegionError
 from distgram.geometry.samplers import (
     SAMPLERS,
     Key,
-    RegionError,
     check_sampler,
     checked_count,
     focus,

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import qmc
 
+from distgram.errors import RegionError
+
 Key = int | Sequence[int] | np.random.SeedSequence
 
 SAMPLERS = ("uniform", "grid", "latin_hypercube", "sobol")
 QUADRATURES = ("gauss_legendre", "clenshaw_curtis")  # nodes with weights: see quadrature.py
-
-
-class RegionError(ValueError):
-    """A region, or a number of points in one, that cannot be: the message names what and why."""
 
 
 def generator(key: Key) -> np.random.Generator:

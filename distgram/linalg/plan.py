@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from distgram.errors import PlanError
 from distgram.linalg.memory import (
     DOUBLE,
     GIB,
@@ -25,10 +26,6 @@ from distgram.linalg.memory import (
 
 ROW_BLOCK = 4096  # rows a fold takes at least, where the budget allows it
 FOLD = 8  # rows a fold, in units of P: factoring the triangle again is then an eighth of the work
-
-
-class PlanError(ValueError):
-    """A shape that no factorization, or not the one asked for, fits into the memory budget."""
 
 
 @dataclass(frozen=True)

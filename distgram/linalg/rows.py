@@ -18,9 +18,10 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from distgram.errors import ProblemError
 from distgram.linalg.mesh import POINTS, REPLICATED, SHARDED, pad, shard
 from distgram.net.mlp import FlatModel
-from distgram.pde.problem import ProblemError, Term
+from distgram.pde.problem import Term
 
 
 class Points(NamedTuple):

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from distgram.errors import ModelError
+
 FEATURES = ("none", "normalize", "periodic", "fourier")
-
-
-class ModelError(ValueError):
-    """A network that cannot be built as asked: the message names the key and the valid choices."""
 
 
 @dataclass(frozen=True)

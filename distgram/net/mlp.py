@@ -16,8 +16,9 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from distgram.net.features import FEATURES, Features, ModelError
-from distgram.pde.problem import Field, HardConstraint, nearest
+from distgram.errors import ModelError, nearest
+from distgram.net.features import FEATURES, Features
+from distgram.pde.problem import Field, HardConstraint
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,

@@ -16,12 +16,10 @@ import jax.numpy as jnp
 from folx.api import FwdJacobian, FwdLaplArray
 from jaxtyping import Array, Float
 
+from distgram.errors import OperatorError
+
 Vector = Float[Array, " m"]
 Field = Callable[[Float[Array, " d"]], Vector]
-
-
-class OperatorError(ValueError):
-    """An operator asked for something that the field or the point does not have."""
 
 
 def value(u: Field) -> Field:

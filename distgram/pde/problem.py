@@ -7,8 +7,7 @@ does not depend on its own residual.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -16,14 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Region
 
 Field = Callable[[Float[Array, " d"]], Float[Array, " m"]]
 Operator = Callable[[Field], Field]
-
-
-class ProblemError(ValueError):
-    """A problem, or a request for one, that cannot be right: the message names what and why."""
 
 
 @dataclass(frozen=True)
@@ -172,11 +168,3 @@ class Problem:
             x = self.domain.sobol(10_000, seed=0)
         u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x)))
         return Reference(x, u.reshape(len(x), self.outputs), grid)
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """'Did you mean ...' for a misspelt name: the nearest choice, and all of them."""
-    choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}The choices are {', '.join(choices)}."

@@ -12,8 +12,9 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from distgram.errors import ProblemError, nearest
 from distgram.pde import problems
-from distgram.pde.problem import Problem, ProblemError, nearest
+from distgram.pde.problem import Problem
 from distgram.store import storage
 from distgram.store.storage import Folder
 

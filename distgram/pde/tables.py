@@ -10,9 +10,7 @@ from typing import TextIO
 
 import numpy as np
 
-
-class TableError(ValueError):
-    """A CSV file that cannot be read as asked: the message names the file, the row and column."""
+from distgram.errors import TableError
 
 
 def read(

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.config.schema import PointsConfig
+from distgram.errors import ProblemError, RegionError
 from distgram.geometry.quadrature import quadrature
-from distgram.geometry.regions import Box, RegionError, Sites
+from distgram.geometry.regions import Box, Sites
 from distgram.geometry.samplers import QUADRATURES, SAMPLERS, generator
 from distgram.pde.measurements import Measurements
-from distgram.pde.problem import Field, ProblemError, Term
+from distgram.pde.problem import Field, Term
 
 
 def fixed_count(term: Term) -> int | None:

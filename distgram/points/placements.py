@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from distgram.config.sampling import MovingConfig
 from distgram.config.schema import Config, PointsConfig
-from distgram.pde.problem import ProblemError, Term
+from distgram.errors import ProblemError
+from distgram.pde.problem import Term
 from distgram.points.adaptive.fresh import Fresh
 from distgram.points.adaptive.greedy import Greedy
 from distgram.points.adaptive.leverage import Leverage

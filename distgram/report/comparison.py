@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from distgram.errors import RunError
 from distgram.report import page
 from distgram.report.figures import Metrics
 from distgram.report.overlay import levels, overlay, reached
 from distgram.report.page import DPI, number
-from distgram.store.run_folder import QUANTITIES, ReportError, Run, ended
+from distgram.store.run_folder import QUANTITIES, Run, ended
 
 HEADER = ["problem", "rule", "configuration", "seeds", *QUANTITIES.values(), "ended by"]
 
@@ -41,7 +42,7 @@ def _groups(run_dirs: Iterable[Path]) -> list[list[Run]]:
         key = json.dumps([run.problem, run.rule, run.settings], sort_keys=True, default=str)
         groups.setdefault(key, []).append(run)
     if not groups:
-        raise ReportError("compare: no run folder given, expected at least one.")
+        raise RunError("compare: no run folder given, expected at least one.")
     return [groups[key] for key in sorted(groups, key=lambda k: json.loads(k)[:2])]
 
 
@@ -87,7 +88,7 @@ def compare(run_dirs: Iterable[Path], out: Path) -> Path:
     """Write compare.png (convergence of all runs) and compare.html (with the tables) to `out`.
 
     Raises:
-        ReportError: no folder given, or one that is no run folder, or a file that cannot be read.
+        RunError: no folder given, or one that is no run folder, or a file that cannot be read.
     """
     run_dirs, out = list(run_dirs), Path(out)
     rows = summary(run_dirs)

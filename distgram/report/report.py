@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from distgram.errors import RunError
 from distgram.report import maps, page
 from distgram.report.diagnostics import overfitting
 from distgram.report.figures import convergence
@@ -21,9 +22,9 @@ from distgram.report.film import film
 from distgram.report.page import DPI, number
 from distgram.report.slice_maps import slices
 from distgram.report.spectra import cutoff, r_cap, r_eps, spectrum
-from distgram.store.run_folder import QUANTITIES, ReportError, Run, ended
+from distgram.store.run_folder import QUANTITIES, Run, ended
 
-__all__ = ["ReportError", "figures", "report"]
+__all__ = ["RunError", "figures", "report"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def figures(run_dir: Path) -> list[Path]:
     the run has the data.
 
     Raises:
-        ReportError: no run folder, no logged step, or a file that cannot be read.
+        RunError: no run folder, no logged step, or a file that cannot be read.
     """
     return [path for path, _ in _written(Run(Path(run_dir)), None).values()]
 
@@ -130,7 +131,7 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
         steps: the steps whose spectra are shown, each the nearest that was recorded.
 
     Raises:
-        ReportError: as `figures`.
+        RunError: as `figures`.
     """
     run = Run(Path(run_dir))
     # what is cheap to read is read first, so that a broken file is reported before any drawing
@@ -200,7 +201,7 @@ def _kernels(run: Run) -> dict[str, str]:
     for path in sorted((run.path / "diagnostics").glob("*.png")):
         told = run.json(f"diagnostics/{path.stem}.json")
         if not {"title", "alt"} <= told.keys():
-            raise ReportError(
+            raise RunError(
                 f"{path.with_suffix('.json')}: expected a JSON object with `title` and `alt`, "
                 f"which describe {path.name}: `distgram diagnose` writes both."
             )

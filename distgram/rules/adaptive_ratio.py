@@ -12,8 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from distgram.errors import RuleError
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff, tikhonov
-from distgram.rules.rule import Rule, RuleError, StepInfo
+from distgram.rules.rule import Rule, StepInfo
 
 # A direction may be left out once its filter factor is below this; the prediction then leaves it
 # out too.

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from distgram.errors import RuleError
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import PSEUDOINVERSE, Rule, RuleError, StepInfo
+from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo
 
 
 def crossing_rank(spectrum: Spectrum) -> Int[Array, ""]:

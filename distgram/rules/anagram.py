@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from distgram.errors import RuleError
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import PSEUDOINVERSE, Rule, RuleError, StepInfo
+from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo
 
 
 @dataclass(frozen=True)

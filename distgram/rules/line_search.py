@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from distgram.rules.rule import LossesAt, RuleError
+from distgram.errors import RuleError
+from distgram.rules.rule import LossesAt
 
 # Steps that a backtracking tries at once: one collective for all of them.
 BLOCK = 4

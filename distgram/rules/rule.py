@@ -54,10 +54,6 @@ class StepInfo(NamedTuple):
     r_eps: Int[Array | np.ndarray, ""] = np.asarray(-1)
 
 
-class RuleError(ValueError):
-    """A rule's setting outside its range: the message names it, its value and the range."""
-
-
 class Rule(abc.ABC):
     """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree.
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from distgram.config.methods import build_method
 from distgram.config.schema import Config
+from distgram.errors import ProblemError
 from distgram.linalg.dual import Dual
 from distgram.linalg.factorization import Factorization
 from distgram.linalg.gram import Gram
@@ -22,7 +23,7 @@ from distgram.linalg.tsqr import TSQR
 from distgram.net.features import Features, Stretch
 from distgram.net.mlp import MLP, FlatModel, flatten
 from distgram.net.unknown import Inverse, Unknown
-from distgram.pde.problem import Problem, ProblemError, Term
+from distgram.pde.problem import Problem, Term
 from distgram.points.adaptive.placement import Placement
 from distgram.points.draw import draw, draw_held_out, variance
 from distgram.points.placements import at_stage, begun, build_placement, last_stage

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.config.schema import PointsConfig
-from distgram.geometry.regions import RegionError
+from distgram.errors import ProblemError, RegionError
 from distgram.net.mlp import FlatModel
-from distgram.pde.problem import Problem, ProblemError, Term
+from distgram.pde.problem import Problem, Term
 from distgram.points.draw import draw, draw_held_out, probe
 from distgram.run.slabs import slab
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distgram.config.schema import Config, PointsConfig
-from distgram.geometry.regions import RegionError
+from distgram.errors import ProblemError, RegionError, nearest
 from distgram.net.unknown import Pose, posed
 from distgram.pde.measurements import Measurements, data_term
-from distgram.pde.problem import Problem, ProblemError, Term, nearest
+from distgram.pde.problem import Problem, Term
 from distgram.pde.registry import builder, file_builder
 from distgram.points.draw import weighted
 

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Float
 
 from distgram.config.schema import RunConfig
+from distgram.errors import ReplicaError
 from distgram.linalg.mesh import gather
 from distgram.rules.rule import StepInfo
 from distgram.run.state import RunState
@@ -26,10 +27,6 @@ SUCCESS = ("target", "precision floor", "step budget", "time budget", "stop requ
 
 # Steps without progress at the precision floor after which a run ends there.
 FLOOR_STEPS = 8
-
-
-class ReplicaError(RuntimeError):
-    """Processes that hold different parameters: nothing computed from here on can be trusted."""
 
 
 class Agreed(NamedTuple):

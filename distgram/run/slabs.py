@@ -28,10 +28,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces, Region
 from distgram.net.mlp import FlatModel
 from distgram.pde.operators import Field, value
-from distgram.pde.problem import HardConstraint, Problem, ProblemError, Reference, Term
+from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 
 
 def slab_edges(problem: Problem, cuts: int | Sequence[float]) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from distgram.config import schema as configs
 from distgram.config.schema import Config
+from distgram.errors import SolutionError
 from distgram.linalg.precision import set_precision
 from distgram.net.mlp import FlatModel
 from distgram.net.unknown import coefficients
@@ -29,10 +30,6 @@ from distgram.store.storage import Folder
 
 # Of a run, beside the numbers of its checkpoints.
 INITIAL, FINAL = "initial", "final"
-
-
-class SolutionError(ValueError):
-    """A solution that cannot be had or evaluated as asked: the message names what was expected."""
 
 
 @cache

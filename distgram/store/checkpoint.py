@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from distgram.errors import CheckpointError, StorageFull
 from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.storage import Folder
@@ -27,14 +28,6 @@ log = logging.getLogger("distgram")
 SEAL = "seal.json"
 BLOCK = 2**20  # bytes read at once
 OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured
-
-
-class CheckpointError(RuntimeError):
-    """A state that could not be saved or restored: the message names the folder and the remedy."""
-
-
-class StorageFull(CheckpointError):
-    """Raised before writing, on every process alike: a second try would end the same way."""
 
 
 class Checkpoints:

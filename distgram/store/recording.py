@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import tomli_w
 
+from distgram.errors import FolderTaken, RunError
 from distgram.linalg.mesh import gather
 from distgram.rules.rule import StepInfo
 from distgram.run.step import Seen
@@ -29,37 +30,29 @@ PACKAGES = "distgram jax jaxlib flax optax orbax-checkpoint numpy scipy folx".sp
 STOP = "stop"
 
 
-class RunDirError(ValueError):
-    """A run folder that cannot be used as asked: the message names it and the remedy."""
-
-
-class FolderTaken(RunDirError):
-    """Raised on every process alike: a second try would only take the folder back."""
-
-
 def start(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
     """Make the folder of a new run and write its configuration.
 
     Raises:
-        RunDirError: `force` is not given and it holds something; it cannot be made.
+        RunError: `force` is not given and it holds something; it cannot be made.
         StorageError: its storage cannot be reached.
     """
     place = storage.of(run_dir)
     place.reach(run_dir)
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         if not force:
-            raise RunDirError(
+            raise RunError(
                 f"{run_dir}: holds another run or other files; nothing was written. "
                 f"Choose another --out, go on with `distgram resume {run_dir}`, or give --force."
             )
         if not (run_dir / "config.toml").is_file():
-            raise RunDirError(f"{run_dir}: --force replaces a run folder only, and this is none.")
+            raise RunError(f"{run_dir}: --force replaces a run folder only, and this is none.")
         place.remove(run_dir)
     try:
         place.make(run_dir)
         place.write(run_dir / "config.toml", tomli_w.dumps(config).encode())
     except OSError as error:
-        raise RunDirError(
+        raise RunError(
             f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose "
             "another --out."
         ) from error

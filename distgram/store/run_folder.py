@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from distgram.errors import RunError
+
 # What a result says in numbers, and in words.
 QUANTITIES = {
     "l2_error": "L2 error",
@@ -20,10 +22,6 @@ QUANTITIES = {
     "seconds": "solving time (s)",
     "steps": "steps",
 }
-
-
-class ReportError(ValueError):
-    """A folder that cannot be reported on: the message names the file, and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Run:
             inside = sorted(p.parent.name for p in self.path.glob("*/config.toml"))
             hint = f" It holds the run folders {', '.join(inside)}." if inside else ""
             what = "is no run folder (no config.toml in it)" if self.path.is_dir() else "not found"
-            raise ReportError(
+            raise RunError(
                 f"{self.path}: {what}: expected a folder made by `distgram solve --out`.{hint}"
             )
 
@@ -50,7 +48,7 @@ class Run:
         try:
             return tomllib.loads(self.config_text)
         except tomllib.TOMLDecodeError as error:
-            raise ReportError(f"{self.path / 'config.toml'}: not valid TOML: {error}") from error
+            raise RunError(f"{self.path / 'config.toml'}: not valid TOML: {error}") from error
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object of the folder, {} where the file is missing."""
@@ -58,7 +56,7 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except ValueError as error:
-            raise ReportError(f"{path}: not valid JSON: {error}") from error
+            raise RunError(f"{path}: not valid JSON: {error}") from error
 
     @cached_property
     def result(self) -> dict[str, Any]:
@@ -95,7 +93,7 @@ class Run:
         """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
-            raise ReportError(f"{path}: not found: expected one JSON object a logged step.")
+            raise RunError(f"{path}: not found: expected one JSON object a logged step.")
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         steps: dict[int, dict[str, Any]] = {}
         for number, line in enumerate(lines, 1):
@@ -105,12 +103,12 @@ class Run:
                 steps[int(entry["step"])] = entry
             except (ValueError, KeyError, TypeError) as error:
                 if number < len(lines):
-                    raise ReportError(
+                    raise RunError(
                         f"{path}, line {number}: expected a JSON object with step and seconds, "
                         f"got {line[:60]!r}."
                     ) from error
         if not steps:
-            raise ReportError(f"{path}: holds no whole line: expected at least one logged step.")
+            raise RunError(f"{path}: holds no whole line: expected at least one logged step.")
         return [steps[step] for step in sorted(steps)]
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
@@ -122,7 +120,7 @@ class Run:
             with np.load(path) as file:
                 return dict(file)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ReportError(
+            raise RunError(
                 f"{path}: cannot be read ({error}): expected a NumPy .npz file; "
                 "if the run is still going on, ask again in a moment."
             ) from error

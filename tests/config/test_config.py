@@ -9,7 +9,8 @@ import pytest
 import tomli_w
 from pydantic import ValidationError
 
-from distgram.config.schema import Config, ConfigError, check, dump, load
+from distgram.config.schema import Config, check, dump, load
+from distgram.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from distgram.config.schema import PointsConfig
+from distgram.errors import ProblemError, RegionError
 from distgram.geometry.quadrature import RULES, clenshaw_curtis, gauss_legendre, quadrature
-from distgram.geometry.regions import Box, Faces, Initial, RegionError, Sites
+from distgram.geometry.regions import Box, Faces, Initial, Sites
 from distgram.geometry.samplers import QUADRATURES
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.rows import make_points
 from distgram.pde.operators import value
-from distgram.pde.problem import ProblemError, Term
+from distgram.pde.problem import Term
 from distgram.points.draw import draw
 
 BOX = Box((-1.0, 0.5), (2.0, 1.0))

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from distgram.geometry.regions import SAMPLERS, Box, Faces, Initial, RegionError, Sites
+from distgram.errors import RegionError
+from distgram.geometry.regions import SAMPLERS, Box, Faces, Initial, Sites
 
 BOX = Box((-1.0, 0.0, 2.0), (1.0, 0.5, 5.0))
 RANDOM = tuple(s for s in SAMPLERS if s != "grid")

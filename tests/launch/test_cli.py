@@ -17,9 +17,9 @@ from distgram_launch.live import Progress
 import distgram
 from distgram.config.rules import FACTORIZATIONS, RULES
 from distgram.config.schema import RunConfig
+from distgram.errors import SolutionError
 from distgram.pde import operators
 from distgram.pde.registry import get, names
-from distgram.run.solution import SolutionError
 
 ROOT = Path(__file__).parents[2]
 JSON_KEYS = [

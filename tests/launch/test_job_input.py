@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import pytest
 from cli_runs import TINY
 from distgram_launch import run_files
-from distgram_launch.errors import ClusterError
 from distgram_launch.job_client import check_room
 from distgram_launch.jobs import Job
 from distgram_launch.ray_cluster import request
 from etils import epath
 
 from distgram.config.schema import load
+from distgram.errors import ClusterError
 
 # A file that is sound here, and raises where the job's environment has this variable.
 BROKEN = """

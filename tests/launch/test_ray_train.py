@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import TINY, metrics
-from distgram_launch.errors import ClusterError
 from ray_runs import ROOT, RayRun, config, theta
+
+from distgram.errors import ClusterError
 
 ray_cluster = pytest.importorskip("distgram_launch.ray_cluster")
 request, Host = ray_cluster.request, ray_cluster.Host

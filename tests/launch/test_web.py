@@ -14,13 +14,13 @@ from types import SimpleNamespace
 import pytest
 from browser import needs_chromium, opened
 from distgram_launch.cli import main
-from distgram_launch.errors import ClusterError
 from distgram_launch.jobs import Job
 from distgram_launch.live_page import now
 from distgram_launch.web import Folder, FollowedJob, Server, Source
 from synthetic_runs import Page, make_run
 
 from distgram.config.schema import RunConfig
+from distgram.errors import ClusterError
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from distgram.errors import PlanError
 from distgram.linalg.memory import (
     GIB,
     Shape,
@@ -18,7 +19,7 @@ from distgram.linalg.memory import (
     randomized_bytes,
     tsqr_bytes,
 )
-from distgram.linalg.plan import PlanError, plan, widths
+from distgram.linalg.plan import plan, widths
 
 MILLION = 1_000_000
 

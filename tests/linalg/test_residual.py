@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matrices import everything
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces
 from distgram.linalg.gram import normal_equations
 from distgram.linalg.mesh import make_mesh, pad
@@ -15,7 +16,7 @@ from distgram.linalg.rows import Residual, make_points
 from distgram.linalg.tsqr import TSQR
 from distgram.net.mlp import MLP, Features, flatten
 from distgram.pde.operators import divergence, laplacian, value
-from distgram.pde.problem import ProblemError, Term
+from distgram.pde.problem import Term
 
 EPS = float(np.finfo(np.float64).eps)
 BOX = Box((0.0, -1.0), (2.0, 1.0))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from distgram.config.schema import PointsConfig, check
+from distgram.errors import ModelError, ProblemError
 from distgram.geometry.regions import Box, Faces
-from distgram.net.features import Features, ModelError, Stretch
-from distgram.pde.problem import ProblemError, Term
+from distgram.net.features import Features, Stretch
+from distgram.pde.problem import Term
 from distgram.points.draw import weighted
 from distgram.run.assemble import build_model, build_problem, open_terms
 

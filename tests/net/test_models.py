@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from distgram.net.mlp import (
-    ACTIVATIONS,
-    FEATURES,
-    INITIALIZATIONS,
-    MLP,
-    Features,
-    ModelError,
-    flatten,
-)
+from distgram.errors import ModelError
+from distgram.net.mlp import ACTIVATIONS, FEATURES, INITIALIZATIONS, MLP, Features, flatten
 from distgram.pde.problem import HardConstraint
 
 EPS = float(np.finfo(np.float64).eps)

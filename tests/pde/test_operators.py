@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distgram.errors import OperatorError
 from distgram.pde.operators import (
-    OperatorError,
     along_curve,
     divergence,
     gradient,

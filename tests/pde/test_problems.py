@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Box
-from distgram.pde.problem import Problem, ProblemError
+from distgram.pde.problem import Problem
 from distgram.pde.problems import burgers as burgers_module
 from distgram.pde.registry import get, names
 

@@ -10,8 +10,8 @@ import pytest
 from cli_runs import CLOCKS, TINY, metrics
 
 from distgram.config.schema import check
+from distgram.errors import ProblemError
 from distgram.linalg.mesh import make_mesh
-from distgram.pde.problem import ProblemError
 from distgram.points.placements import at_stage, last_stage
 from distgram.points.placing import Placing
 from distgram.run.assemble import assemble

@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-from distgram.config.errors import ConfigError
 from distgram.config.schema import check
+from distgram.errors import ConfigError
 from distgram.linalg.mesh import make_mesh
 from distgram.run.assemble import assemble, draw_points, place_points
 

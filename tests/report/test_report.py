@@ -12,10 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from synthetic_runs import Page, ink, make_run
 
+from distgram.errors import RunError
 from distgram.report import figures as curves
 from distgram.report import maps
 from distgram.report.comparison import summary
-from distgram.report.report import ReportError, figures, report
+from distgram.report.report import figures, report
 from distgram.store.run_folder import Run
 
 ALL = ["solution", "convergence", "spectrum", "cutoff", "points"]
@@ -144,12 +145,12 @@ def test_report_warns_where_training_and_held_out_residual_part(tmp_path, blank)
 
 
 def test_folders_that_are_no_runs_are_named(tmp_path):
-    with pytest.raises(ReportError, match="not found"):
+    with pytest.raises(RunError, match="not found"):
         figures(tmp_path / "nowhere")
     make_run(tmp_path / "runs" / "seed1")
-    with pytest.raises(ReportError, match="is no run folder.*holds the run folders seed1"):
+    with pytest.raises(RunError, match="is no run folder.*holds the run folders seed1"):
         report(tmp_path / "runs")
-    with pytest.raises(ReportError, match="no run folder given"):
+    with pytest.raises(RunError, match="no run folder given"):
         summary([])
 
 
@@ -167,7 +168,7 @@ def test_folders_that_are_no_runs_are_named(tmp_path):
 def test_broken_files_are_named(tmp_path, name, text, message):
     run = make_run(tmp_path / "run")
     (run / name).unlink() if text is None else (run / name).write_text(text)
-    with pytest.raises(ReportError, match=message):
+    with pytest.raises(RunError, match=message):
         report(run)
 
 
@@ -195,7 +196,7 @@ def test_kernels_that_were_diagnosed_are_on_the_page(tmp_path, blank):
     folder = run / "diagnostics"
     folder.mkdir()
     (folder / "ntk-initial.png").write_bytes(b"png")
-    with pytest.raises(ReportError, match=r"ntk-initial.json: expected .* `title` and `alt`"):
+    with pytest.raises(RunError, match=r"ntk-initial.json: expected .* `title` and `alt`"):
         report(run)
     told = {"title": "NTK at initialisation", "alt": "The kernel, widest at x = <0.5>."}
     (folder / "ntk-initial.json").write_text(json.dumps(told))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from synthetic_runs import EPSILON, make_run
 
+from distgram.errors import nearest
 from distgram.report.film import film
-from distgram.report.spectra import chosen, nearest, r_cap, spectrum
+from distgram.report.spectra import chosen, r_cap, spectrum
 from distgram.report.svg import MARKS, Plot
 from distgram.store.run_folder import Run
 

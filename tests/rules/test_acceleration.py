@@ -10,9 +10,9 @@ import pytest
 from linear_problem import LEAST_SQUARES, RIGHT, SENSITIVITY, THETA, A, P
 from test_residual import CASES, CLOSE, build, dense
 
+from distgram.errors import RuleError
 from distgram.linalg.tsqr import spectrum_of_triangle, triangle
 from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.rules.rule import RuleError
 from distgram.run.step import PointsTrials
 
 BEND = np.random.default_rng(8).standard_normal(50)

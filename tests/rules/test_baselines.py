@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from distgram.errors import RuleError
 from distgram.rules.baselines.adam import Adam
-from distgram.rules.baselines.baseline import BaselineError
 from distgram.rules.baselines.engd import ENGD
 from distgram.rules.baselines.lbfgs import LBFGS
 from distgram.rules.baselines.ssbroyden import SSBroyden, updated
@@ -242,6 +242,6 @@ def test_parameters_stay_where_no_trial_is_finite(method):
     ],
 )
 def test_settings_outside_their_range_are_named(make, named):
-    with pytest.raises(BaselineError) as error:
+    with pytest.raises(RuleError) as error:
         make()
     assert named in str(error.value)

@@ -11,6 +11,7 @@ from linear_problem import by_hand, linear
 from matrices import EPS, everything, linear_system
 
 from distgram.config.schema import check
+from distgram.errors import RuleError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.tsqr import TSQR
 from distgram.points.validation import reconstruction_errors, validation_points
@@ -18,7 +19,6 @@ from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM
 from distgram.rules.anagram import ANaGRAM
 from distgram.rules.extrapolation import Extrapolation
-from distgram.rules.rule import RuleError
 from distgram.run.assemble import assemble, draw_points, place_points
 from distgram.run.step import initial_state, make_step
 

@@ -19,12 +19,12 @@ from linear_problem import (
 )
 from matrices import EPS
 
+from distgram.errors import RuleError
 from distgram.linalg.tsqr import spectrum_of_triangle, triangle
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM, crossing_rank, elbow, precision_rank
 from distgram.rules.anagram import ANaGRAM
 from distgram.rules.line_search import Backtracking, GridSearch
-from distgram.rules.rule import RuleError
 
 
 def test_anagram_solves_a_linear_problem_in_one_step():

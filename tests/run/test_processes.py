@@ -17,11 +17,12 @@ from cli_runs import TINY, metrics
 from ray_runs import theta
 
 from distgram.config.schema import check, dump, load
+from distgram.errors import StorageFull
 from distgram.linalg.mesh import gather, make_mesh, pad, unpad
 from distgram.run.reasons import REASONS, agree, of_budget
 from distgram.run.solve import solve
 from distgram.store import recording
-from distgram.store.checkpoint import Checkpoints, StorageFull
+from distgram.store.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,7 +15,8 @@ import orbax.checkpoint as ocp
 import pytest
 from cli_runs import CLOCKS, TINY, metrics
 
-from distgram.store.checkpoint import CheckpointError, newest, read_meta, read_theta
+from distgram.errors import CheckpointError
+from distgram.store.checkpoint import newest, read_meta, read_theta
 
 RULES = {
     "adaptive_ratio": TINY,

@@ -12,10 +12,10 @@ from slab_runs import HEAT, changed, rows, run, stopped_at
 
 import distgram
 from distgram.config.schema import check, dump
+from distgram.errors import SolutionError
 from distgram.linalg.mesh import make_mesh
 from distgram.pde.registry import get
 from distgram.run.assemble import assemble
-from distgram.run.solution import SolutionError
 from distgram.run.solve import solve
 from distgram.store import recording
 from distgram.store.checkpoint import newest, read_thetas

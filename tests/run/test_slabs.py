@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from slab_runs import changed
 
-from distgram.config.schema import ConfigError, check
+from distgram.config.schema import check
+from distgram.errors import ConfigError, ProblemError
 from distgram.geometry.regions import Box, Faces, Initial
 from distgram.linalg.mesh import make_mesh
 from distgram.pde.operators import laplacian, partial, time_derivative, value
-from distgram.pde.problem import HardConstraint, Problem, ProblemError, Term
+from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import get
 from distgram.run.assemble import assemble
 from distgram.run.checks import check_slabs

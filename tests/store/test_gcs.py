@@ -19,12 +19,12 @@ from cli_runs import TINY, metrics
 from gcs_server import BUCKET, Bucket
 
 from distgram.config.schema import dump, load
+from distgram.errors import FolderTaken
 from distgram.linalg.mesh import make_mesh
 from distgram.run.solution import load as load_solution
 from distgram.run.solve import solve
 from distgram.store import recording, storage
 from distgram.store.checkpoint import newest, read_theta
-from distgram.store.recording import FolderTaken
 from distgram.store.storage import bucket as buckets
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ import pytest
 from cli_runs import TINY
 from gcs_server import BUCKET
 
+from distgram.errors import StorageError
 from distgram.store import storage
-from distgram.store.storage import StorageError
 from distgram.store.storage import bucket as buckets
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,10 @@ import numpy as np
 from jax.scipy.special import erfc
 from jaxtyping import Array, Float
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces, Initial
 from distgram.pde.operators import Field, along_curve, value
-from distgram.pde.problem import HardConstraint, Problem, ProblemError, Reference, Term
+from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 from distgram.pde.registry import register
 
 DIFFUSIVITY = 1e-3

@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces
 from distgram.pde.operators import Field, value, value_gradient_laplacian
-from distgram.pde.problem import HardConstraint, Problem, ProblemError, Term
+from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import register
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from distgram.pde.problem import Problem, Term, nearest
+from distgram.errors import DiagnosisError, nearest
+from distgram.pde.problem import Problem, Term
 from distgram.report.diagnostics.figure import panels
 from distgram.report.diagnostics.kernels import KERNELS, Tangent, tangent
 from distgram.run.assemble import Assembled, assemble, draw_points, place_points
@@ -21,10 +22,6 @@ from distgram.store.checkpoint import newest
 PER_AXIS = {1: 401, 2: 101}
 NAMES = {"ntk": "NTK", "nntk": "NNTK", "green": "Green's function"}
 DPI = 150
-
-
-class DiagnosisError(ValueError):
-    """A kernel, a point or a term that a run does not have: the message names the choices."""
 
 
 @dataclass(frozen=True)

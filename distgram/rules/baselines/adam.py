@@ -23,7 +23,7 @@ class Adam(Baseline):
         decay_steps: K >= 1, the steps in which the rate falls by the factor q.
 
     Raises:
-        BaselineError: a setting outside its range.
+        RuleError: a setting outside its range.
 
     Source: Kingma, Ba, ICLR 2015, arXiv 1412.6980; optax.adam.
     """

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
+from distgram.errors import RuleError
 from distgram.rules.rule import StepInfo
 
 
@@ -31,10 +32,6 @@ class Objective(Protocol):
     def gram(self, theta: Float[Array, " p"]) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
         """(JᵀJ, Jᵀr), with J the Jacobian of r."""
         ...
-
-
-class BaselineError(ValueError):
-    """A baseline's setting outside its range: the message names it, its value and the range."""
 
 
 class Baseline(abc.ABC):
@@ -57,9 +54,9 @@ class Baseline(abc.ABC):
 
 
 def require(holds: bool, what: str, expected: str) -> None:
-    """Raise BaselineError `what: expected ...` unless a setting is in its range."""
+    """Raise RuleError `what: expected ...` unless a setting is in its range."""
     if not holds:
-        raise BaselineError(f"{what}: expected {expected}.")
+        raise RuleError(f"{what}: expected {expected}.")
 
 
 def strongly_typed(tree: Any) -> Any:

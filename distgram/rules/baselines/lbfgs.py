@@ -29,7 +29,7 @@ class LBFGS(Baseline):
         line_search_steps: most evaluations of (L, ∇L) in one line search, >= 1.
 
     Raises:
-        BaselineError: a setting outside its range.
+        RuleError: a setting outside its range.
 
     Source: Liu, Nocedal, Math. Programming 45 (1989) 503; line search: Nocedal, Wright (2006),
     algorithms 3.5 and 3.6; optax.lbfgs.

@@ -31,7 +31,7 @@ class SSBroyden(Baseline):
         line_search_steps: most evaluations of (L, ∇L) in one line search, >= 1.
 
     Raises:
-        BaselineError: a setting outside its range.
+        RuleError: a setting outside its range.
 
     Source: Urbán, Stefanou, Pons, J. Comput. Phys. 523 (2025) 113656, arXiv 2405.04230; line
     search: Nocedal, Wright (2006), algorithms 3.5 and 3.6, from optax.

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from etils import epath
 
-from distgram.store.storage.base import Folder, Lines, Storage, StorageError, Tail
+from distgram.errors import StorageError
+from distgram.store.storage.base import Folder, Lines, Storage, Tail
 from distgram.store.storage.bucket import Bucket
 from distgram.store.storage.file_system import FileSystem
 

@@ -13,10 +13,6 @@ from etils import epath
 Folder = Path | epath.Path
 
 
-class StorageError(ValueError):
-    """A path that cannot be used, or a folder that somebody else is using: the message names it."""
-
-
 class Lines(ABC):
     """A file that grows by whole lines, written by one process."""
 

@@ -19,7 +19,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
-from distgram.store.storage.base import Folder, Lines, Storage, StorageError, Tail
+from distgram.errors import StorageError
+from distgram.store.storage.base import Folder, Lines, Storage, Tail
 
 if TYPE_CHECKING:
     import tensorstore

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from distgram.store.storage.base import Folder, Lines, Storage, StorageError, Tail
+from distgram.errors import StorageError
+from distgram.store.storage.base import Folder, Lines, Storage, Tail
 
 # The processes of a job that was killed are gone by then.
 LOCK_S = 30.0
