@@ -113,6 +113,27 @@ class Spectrum(NamedTuple):
         return FLOOR_FACTOR * self.parameter_rounding(theta) ** 2
 
 
+class SpectrumSummary(NamedTuple):
+    """What is kept of the spectrum of a step: singular values, RCE, the precision floor of the mean
+    square residual, and the bound on what was left out. Empty or nan where there is no spectrum."""
+
+    singular_values: Float[Array, " k"]
+    rce: Float[Array, " k+1"]
+    floor: Float[Array, ""]
+    left_out: Float[Array | np.ndarray, ""]
+
+
+def summary(spectrum: Spectrum, theta: Float[Array, " p"]) -> SpectrumSummary:
+    """The summary of a spectrum at the parameters θ."""
+    return SpectrumSummary(spectrum.s, spectrum.rce(), spectrum.floor(theta), spectrum.left_out)
+
+
+def no_spectrum() -> SpectrumSummary:
+    """The summary of a step that has made no spectrum."""
+    nan = jnp.asarray(jnp.nan)
+    return SpectrumSummary(jnp.zeros(0), jnp.zeros(0), nan, nan)
+
+
 def hard_cutoff(spectrum: Spectrum, rank: Array) -> Float[Array, " k"]:
     """Filter factors of the truncated pseudoinverse: 1 for the `rank` largest values, else 0."""
     return (jnp.arange(spectrum.s.shape[0]) < rank).astype(spectrum.s.dtype)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Region
+from distgram.geometry.regions import Box, Region, Sites
 
 Field = Callable[[Float[Array, " d"]], Float[Array, " m"]]
 Operator = Callable[[Field], Field]
@@ -112,7 +112,7 @@ class Problem:
         if len(set(names)) < len(names):
             raise ProblemError(f"Problem {self.name!r}: term names {names} are not all different.")
         for t in self.terms:
-            if t.region.dim != self.dim:
+            if t.region.dim != self.dim and not isinstance(t.region, Sites):
                 raise ProblemError(
                     f"Problem {self.name!r}, term {t.name!r}: its region has dimension "
                     f"{t.region.dim}, expected {self.dim}, the dimension of the domain."

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from distgram.errors import RuleError
+from distgram.errors import require
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo
+from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo, check_validation
 
 
 def crossing_rank(spectrum: Spectrum) -> Int[Array, ""]:
@@ -68,13 +68,15 @@ class AMStramGRAM(Rule):
     without the step of rank r_max the sketch stalls, since r∩ is small at the start.
     """
 
+    name = "amstramgram"
     epsilon: float = 1e-8
     line_search: LineSearch = field(default_factory=GridSearch)
     validation: int | None = None
 
     def __post_init__(self):
-        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise RuleError(f"rule.epsilon = {self.epsilon!r}: expected a finite number > 0.")
+        positive = math.isfinite(self.epsilon) and self.epsilon > 0
+        require(positive, self, "epsilon", "a finite number > 0")
+        check_validation(self)
 
     def init(self, p):
         zero = jnp.asarray(0)

@@ -14,11 +14,11 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from distgram.linalg.mesh import REPLICATED, SHARDED, pad, shard
-from distgram.linalg.rows import Points, Residual
+from distgram.linalg.rows import Points, Residual, Rows
 from distgram.linalg.spectrum import Spectrum
 from distgram.pde.problem import Term
 from distgram.points.adaptive.greedy import choose
-from distgram.points.adaptive.placement import View
+from distgram.points.adaptive.placement import Placed, View
 
 # Singular vectors below this share of s₁ are known to less than √eps: they count for nothing here.
 LEAST = 1e-8
@@ -63,51 +63,59 @@ class Sight:
         return blocks, Points(shard(self.mesh, x), shard(self.mesh, weight))
 
     def _residual(self, theta, points):
-        def local(theta, points):
-            values = self._one.map(lambda x: self._one.at(self.term, theta, x), points.x)
+        def local(mine):
+            at, term = mine.residual.at, self.term
+            values = mine.residual.map(lambda x: at(term, mine.theta, x), mine.points[0].x)
             return jnp.sqrt(jnp.sum(values**2, axis=1))
 
-        return self._one.on_devices(local, SHARDED)(theta, points)
+        return self._one.rows(theta, (points,)).on_devices(local, SHARDED)()
 
-    def _per_point(self, blocks: int, reduce: Callable, theta, points: Points):
+    def _per_point(self, blocks: int, reduce: Callable, mine: Rows):
         """reduce(rows of one block, points first) over the row blocks of one device."""
 
         def of_block(block):
-            rows = self._one.rows(theta, (block,))
+            rows = mine.residual.block(mine.theta, (block,))
             return reduce(rows.reshape(len(block.x), -1, rows.shape[1]))
 
+        (points,) = mine.points
         split = jax.tree.map(lambda a: a.reshape(blocks, -1, *a.shape[1:]), points)
-        seen = lax.map(of_block, split)
-        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), seen)
+        found = lax.map(of_block, split)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
     def _leverage(self, blocks, theta, points, whitening):
-        def local(theta, points, whitening):
+        def local(mine, whitening):
             def squares(rows):
                 return jnp.sum((rows[..., :-1] @ whitening.columns) ** 2, axis=(1, 2))
 
-            return self._per_point(blocks, squares, theta, points)
+            return self._per_point(blocks, squares, mine)
 
-        return self._one.on_devices(local, SHARDED, REPLICATED)(theta, points, whitening)
+        rows = self._one.rows(theta, (points,))
+        return rows.on_devices(local, SHARDED, REPLICATED)(whitening)
 
     def _greedy(self, blocks, count, by, theta, points, whitening):
-        def local(theta, points, whitening):
+        def local(mine, whitening):
             def coordinates(rows):
                 w = rows[..., :-1] @ whitening.columns
                 return w, rows[..., -1] - w @ whitening.c
 
-            w, e = self._per_point(blocks, coordinates, theta, points)
-            return choose(w, e, points.sqrt_weight > 0, count, by)
+            w, e = self._per_point(blocks, coordinates, mine)
+            return choose(w, e, mine.points[0].sqrt_weight > 0, count, by)
 
-        return self._one.on_devices(local, REPLICATED, REPLICATED)(theta, points, whitening)
+        rows = self._one.rows(theta, (points,))
+        return rows.on_devices(local, REPLICATED, REPLICATED)(whitening)
 
 
 @dataclass(frozen=True)
-class Seen(View):
-    """What is seen of one term at θ. The whitening is found when first asked for."""
+class TermView(View):
+    """What a placement sees of one term at θ. The whitening is found when first asked for.
+
+    redraw: draws the points once more as the term asks for them.
+    """
 
     sight: Sight
     theta: Float[Array, " p"]
     whitening: Callable[[], Whitening]
+    redraw: Callable[[], Placed]
 
     def residual(self, x):
         _, points = self.sight.laid(x)
@@ -115,9 +123,11 @@ class Seen(View):
 
     def leverage(self, x):
         blocks, points = self.sight.laid(x)
-        return np.asarray(self.sight.leverage(blocks, self.theta, points, self.whitening()))[
-            : len(x)
-        ]
+        found = self.sight.leverage(blocks, self.theta, points, self.whitening())
+        return np.asarray(found)[: len(x)]
+
+    def anew(self):
+        return self.redraw()
 
     def greedy(self, x, count, by):
         blocks, points = self.sight.laid(x)
