@@ -13,11 +13,12 @@ from flax import nnx
 from distgram.config import schema
 from distgram.config.build import setup as build_setup
 from distgram.config.schema import Config
-from distgram.config.tables import build
+from distgram.config.tables import build, table_of
 from distgram.errors import ConfigError, RunError, SolutionError
 from distgram.linalg.precision import set_precision
 from distgram.net.mlp import MLP
 from distgram.net.network import Network
+from distgram.net.unknown import Unknown
 from distgram.pde.problem import Problem
 from distgram.run.ends import Result
 from distgram.run.setup import Pose, Setup, Slabs
@@ -53,7 +54,8 @@ def load(
     """
     set_precision()
     place = storage.absolute(storage.folder(run_dir))
-    setup = read_setup(place, problem, network)
+    tree = read_tree(place)
+    setup = setup_of(tree, str(place), problem, network)
     whole = setup.with_values()
     thetas = _parameters(place / folder.CHECKPOINTS, step)
     parts = build_parts(setup, whole, thetas[:-1])
@@ -62,7 +64,7 @@ def load(
     result = None
     if step == FINAL and record.result:
         result = Result(**{k: v for k, v in record.result.items() if k in known})
-    return solution_of(setup, whole, parts, thetas, result, record)
+    return solution_of(setup, whole, parts, thetas, result, record, tree)
 
 
 def read_config(run_dir: Folder) -> Config:
@@ -76,13 +78,12 @@ def read_config(run_dir: Folder) -> Config:
     return schema.relocated(config, {n: str(p) for n, p in copies.items() if p.is_file()})
 
 
-def read_setup(
-    run_dir: Folder,
-    problem: Problem | Pose | None = None,
-    network: Network | nnx.Module | None = None,
-) -> Setup:
-    """The setup of a run folder: of its config, or, where the run was started from Python, of what
-    its config says of it and the objects that only Python has."""
+def read_tree(run_dir: Folder) -> dict[str, Any]:
+    """The tables of a run folder's config, with the copies of files that the folder holds.
+
+    Raises:
+        ConfigError: no config.toml in it, or no TOML.
+    """
     path = run_dir / folder.CONFIG
     try:
         tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -90,31 +91,50 @@ def read_setup(
         raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
-    if not isinstance(tree.get("problem"), dict) or not tree["problem"].get("python"):
-        return build_setup(read_config(run_dir))
+    return tree if from_python(tree) else schema.dump(read_config(run_dir))
+
+
+def from_python(tree: dict[str, Any]) -> bool:
+    """Whether the tables describe a run that was started from Python, with objects of its own."""
+    problem = tree.get("problem")
+    return isinstance(problem, dict) and bool(problem.get("python"))
+
+
+def setup_of(
+    tree: dict[str, Any],
+    where: str,
+    problem: Problem | Pose | None = None,
+    network: Network | nnx.Module | None = None,
+) -> Setup:
+    """The setup that tables describe; where the run was started from Python, with the objects that
+    only Python has.
+
+    Args:
+        where: what the tables are of, for errors.
+    """
+    if not from_python(tree):
+        return build_setup(schema.check(tree))
     if problem is None:
         raise RunError(
-            f"{run_dir}: this run was started from Python: expected load({str(run_dir)!r}, "
-            "problem=...), the problem it solved."
+            f"{where}: this run was started from Python: expected problem=..., what it solved."
         )
     model, time = dict(tree.get("model", {})), tree.get("time")
     hard = model.pop("hard_constraint", False)
     if network is None and "network" in model:
         raise RunError(
-            f"{run_dir}: its network is a {model['network']}: expected load({str(run_dir)!r}, "
-            "problem=..., network=...)."
+            f"{where}: its network is a {model['network']}: expected network=..., such a network."
         )
     try:
-        mlp = schema.table_of(MLP)(**model)
+        mlp = table_of(MLP)(**({} if "network" in model else model))
         unknown = {
-            name: build(schema.table_of(schema.Unknown)(**table), f"unknown.{name}")
+            name: build(table_of(Unknown)(**table), f"unknown.{name}")
             for name, table in tree.get("unknown", {}).items()
         }
-        slabs = None if time is None else build(schema.table_of(Slabs)(**time), "time")
+        slabs = None if time is None else build(table_of(Slabs)(**time), "time")
         seed = int(tree["run"]["seed"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"config {str(path)!r}: not what distgram.solve wrote: {error}."
+            f"{where}: not the tables that distgram.solve writes: {error}."
         ) from error
     return Setup(
         problem,

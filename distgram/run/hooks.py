@@ -19,7 +19,7 @@ from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge, Moment, Result, in_words, over_slabs, slab_end
 from distgram.run.inference import stated
 from distgram.run.measure import Measure, errors
-from distgram.run.solution import Solution
+from distgram.run.solution import Solution, solution_of
 from distgram.run.stage import Stage
 from distgram.run.state import State, arrays, bare_points, key_at, meta
 from distgram.store.checkpoint import Checkpoints
@@ -162,7 +162,11 @@ class Session:
         self.recorder.finish(result.values(), arrays, bare_points(stage, state))
         if self.checkpoints is not None:
             self.checkpoints.close()
-        return Solution.of_stage(stage, state.best_theta, result, self.recorder.record)
+        thetas = (*stage.frozen, state.best_theta)
+        return solution_of(
+            *(stage.setup, stage.whole, stage.parts, thetas, result),
+            *(self.recorder.record, self.described),
+        )
 
 
 @dataclass

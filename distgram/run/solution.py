@@ -21,7 +21,6 @@ from distgram.pde.problem import Operator, Problem, Term
 from distgram.run.ends import Result
 from distgram.run.setup import Setup, describe
 from distgram.run.slabs import Part, by_slab, until
-from distgram.run.stage import Stage
 from distgram.store import folder, storage
 from distgram.store.checkpoint import Checkpoints
 from distgram.store.record import Record, SpectrumRecord
@@ -44,7 +43,8 @@ class Solution:
     Of a run in time slabs each point is evaluated in its own: `parts` are the slabs so far,
     `thetas` their parameters, and `problem` is that up to the end of the last of them.
 
-    result: how the run ended; None while it has not. record: what it has measured.
+    result: how the run ended; None while it has not. record: what it has measured. described: the
+    setup in words, as the tables of a config.
 
     Raises:
         SolutionError: points of another dimension, or later than a run has come.
@@ -56,14 +56,8 @@ class Solution:
     thetas: tuple[Float[np.ndarray, " p"], ...]
     result: Result | None = None
     record: Record = field(default_factory=Record, repr=False, compare=False)
+    described: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     _compiled: dict[Any, Callable] = field(default_factory=dict, repr=False, compare=False)
-
-    @classmethod
-    def of_stage(cls, stage: Stage, theta: Any, result: Result, record: Record) -> Solution:
-        """The solution at which a run has ended: θ in the last of its slabs."""
-        return solution_of(
-            stage.setup, stage.whole, stage.parts, (*stage.frozen, theta), result, record
-        )
 
     @property
     def model(self) -> FlatModel:
@@ -148,7 +142,7 @@ class Solution:
             RunError: the folder holds something and `force` is not given.
         """
         place = storage.absolute(storage.folder(run_dir))
-        folder.make(place, describe(self.setup), force)
+        folder.make(place, self.described, force)
         self.record.write(place)
         checkpoints = Checkpoints(place / folder.CHECKPOINTS)
         *frozen, theta = (jnp.asarray(t) for t in self.thetas)
@@ -176,6 +170,7 @@ def solution_of(
     thetas: tuple[Any, ...],
     result: Result | None = None,
     record: Record | None = None,
+    described: dict[str, Any] | None = None,
 ) -> Solution:
     """The solution of a run from the parameters of its time slabs so far; without any, at the
     initial parameters of its network."""
@@ -186,4 +181,5 @@ def solution_of(
         problem = setup.with_values(coefficients(parts[0].model, arrays[0]))
     else:
         problem = until(whole, parts[-1].problem)
-    return Solution(setup, problem, parts, arrays, result, record or Record())
+    words = described or describe(setup)
+    return Solution(setup, problem, parts, arrays, result, record or Record(), words)
