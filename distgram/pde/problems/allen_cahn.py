@@ -68,7 +68,7 @@ def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
 def _reference() -> Reference:
     """The table of data/allen_cahn.npz, good to 1e-11; data/generate_allen_cahn.py remakes it."""
     with (
-        resources.files("distgram").joinpath("problems/data/allen_cahn.npz").open("rb") as file,
+        resources.files("distgram.pde.problems").joinpath("data/allen_cahn.npz").open("rb") as file,
         np.load(file) as table,
     ):
         t, x, u = table["t"], table["x"], table["u"]
