@@ -14,10 +14,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from distgram.errors import ModelError, nearest, require
 from distgram.net.features import FEATURES, Features, Stretch
 from distgram.net.network import Network
+from distgram.net.sine import sine
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
-    "sin": jnp.sin,
+    "sin": sine,
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
