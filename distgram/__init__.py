@@ -36,11 +36,17 @@ if TYPE_CHECKING:
     from distgram.net.mlp import MLP as MLP
     from distgram.net.network import Network as Network
     from distgram.net.unknown import Unknown as Unknown
+    from distgram.pde.conditions import Dirichlet as Dirichlet
+    from distgram.pde.conditions import Initial as Initial
+    from distgram.pde.conditions import Neumann as Neumann
+    from distgram.pde.conditions import Periodic as Periodic
+    from distgram.pde.conditions import Robin as Robin
     from distgram.pde.measurements import measured as measured
     from distgram.pde.operators import along_curve as along_curve
     from distgram.pde.operators import divergence as divergence
     from distgram.pde.operators import gradient as gradient
     from distgram.pde.operators import laplacian as laplacian
+    from distgram.pde.operators import normal_derivative as normal_derivative
     from distgram.pde.operators import partial as partial
     from distgram.pde.operators import time_derivative as time_derivative
     from distgram.pde.operators import value as value
@@ -102,6 +108,7 @@ _HOMES = {
         "divergence",
         "gradient",
         "laplacian",
+        "normal_derivative",
         "partial",
         "time_derivative",
         "value",

@@ -86,7 +86,7 @@ class Residual:
 
     def at(self, term: Term, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Array:
         """D[u](x) - f(x) of one term at one point, shape (m_t,)."""
-        return term.operator(self.model.field(theta))(x) - term.target(x)
+        return term.residual(self.model.field(theta))(x)
 
     def map(self, function: Callable, xs) -> Array:
         """A function of one point at many, `chunk` at a time."""

@@ -86,12 +86,9 @@ def posed(term: Term, pose: Pose) -> Term:
     def operator(u: Field) -> Field:
         assert isinstance(u, Inverse)
         (here,) = (t for t in pose(u.coefficients).terms if t.name == term.name)
-        return lambda x: here.operator(u)(x) - here.target(x)
+        return here.residual(u)
 
-    def zero(x: Float[Array, " d"]) -> Array:
-        return jnp.zeros_like(term.target(x))
-
-    return replace(term, operator=operator, target=zero)
+    return replace(term, operator=operator, target=0.0)
 
 
 def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:

@@ -100,7 +100,8 @@ def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
         return lambda row: u(row[:d])[np.asarray(measured)]
 
     rows = np.concatenate([x, values], axis=1)
-    return Term(name, operator, lambda row: row[d:], Measurements(rows, sigma), weight)
+    region = Measurements(rows, sigma)
+    return Term(operator, lambda row: row[d:], region, weight, kind="data", name=name)
 
 
 def read_points(path: Path, problem: Problem) -> Float[np.ndarray, "n d"]:

@@ -31,11 +31,6 @@ def _along(axis: int, order: int) -> Operator:
     return lambda u: partial(u, axis, order)
 
 
-@cache
-def _target(term: Term) -> Operator:
-    return lambda u: term.target
-
-
 @dataclass(frozen=True)
 class Solution:
     """u(x; θ). Each method takes points (n, d) and gives values (n, m); one point (d,) gives (m,).
@@ -112,9 +107,8 @@ class Solution:
             terms = {t.name: t for t in self.problem.terms}
             if term not in terms:
                 raise SolutionError(f"residual({term!r}): no such term: {nearest(term, terms)}")
-            term = terms[term]
-        values = self.apply(term.operator, x)
-        return values - self.apply(_target(term), x)
+            return self.apply(terms[term].residual, x)
+        return self.apply(term.residual, x)
 
     def apply(self, operator: Operator, x: Any) -> np.ndarray:
         """D[u](x) for any operator of `distgram.pde.operators`, or one of your own."""

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import matrices as M
 import numpy as np
 import pytest
+from distgram.linalg.jacobi import Table, next_round, spectrum_and_sweeps
 from jax import lax
 from matrices import EPS, Long
 
-from distgram.linalg.jacobi import Table, next_round, spectrum_and_sweeps
 from distgram.linalg.mesh import POINTS, REPLICATED, make_mesh
 
 P = 16
