@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distgram.config.schema import Config
 from distgram.report.report import report
-from distgram.run.solve import Result
+from distgram.run.ends import Result
 from distgram.store.run_folder import ended
 from distgram.store.storage import Folder
 

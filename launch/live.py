@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from distgram.config.schema import Config, RunConfig
-from distgram.store.recording import finite
+from distgram.config.schema import Config, RunTable, slab_count
+from distgram.store.record import finite
 from distgram.store.storage import Folder
 
 Watch = Callable[[dict[str, Any]], None]
@@ -30,7 +30,7 @@ class Progress:
         limits: the budgets, for the time left.
     """
 
-    def __init__(self, out: TextIO, limits: RunConfig):
+    def __init__(self, out: TextIO, limits: RunTable):
         self._console = Console(file=out)
         self._limits = limits
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
@@ -119,7 +119,7 @@ def showing(
         events: the run folder whose TensorBoard events are to be written, if they are.
     """
     shown = sys.stderr if as_json or as_rows else sys.stdout
-    slabs = config.time.count if config.time else 1
+    slabs = slab_count(config)
     limits = config.run.model_copy(update={"steps": config.run.steps * slabs})
     with Progress(shown, limits) as progress:
         watch = progress.watch

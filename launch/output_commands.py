@@ -82,10 +82,10 @@ def evaluate(
     step: StepOption = "final",
 ) -> None:
     """Evaluate a solution and its derivatives at the points of a table."""
+    from distgram.config.saved import load
     from distgram.export.evaluation import columns
     from distgram.pde import tables
     from distgram.pde.measurements import read_points
-    from distgram.run.solution import load
 
     solution = load(run, _step(step))
     # all is computed before a file is made

@@ -167,6 +167,12 @@ def dump(config: Config) -> dict[str, Any]:
     return tree
 
 
+def slab_count(config: Config) -> int:
+    """The number of time slabs; 1 where time is not cut."""
+    time = config.time
+    return 1 if time is None else time.slabs or len(time.edges) - 1
+
+
 def _override(tree: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     parts = key.strip().split(".")

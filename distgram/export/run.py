@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distgram.config.saved import load
 from distgram.errors import ExportError, nearest
 from distgram.export import FORMATS, artefact, fields, weights
-from distgram.run.solution import load
 
 WRITERS = dict(
     zip(

@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from distgram.config import saved as solution
 from distgram.errors import CheckpointError
 from distgram.geometry.regions import Box
 from distgram.report.figures import dress
 from distgram.report.maps import symbol
-from distgram.run import solution
 from distgram.store.checkpoint import newest
 from distgram.store.run_folder import Run
 
