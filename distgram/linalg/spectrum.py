@@ -60,6 +60,10 @@ class Spectrum(NamedTuple):
         tail = jnp.concatenate([jnp.atleast_1d(self.outside) ** 2, self.c[::-1] ** 2])
         return jnp.sqrt(jnp.cumsum(tail)[::-1])
 
+    def crossing_rank(self) -> Int[Array, ""]:
+        """r∩ of this spectrum, see the function `crossing_rank`."""
+        return crossing_rank(self.s, self.rce())
+
     def direction(self, filter: Float[Array, "*t k"]) -> Float[Array, "*t p"]:
         """Filtered least-squares direction  d = Σᵢ fᵢ (cᵢ / sᵢ) vᵢ;  θ - d is the step.
 
@@ -111,6 +115,20 @@ class Spectrum(NamedTuple):
     def floor(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
         """The mean square residual below which a loss is rounding:  100 parameter_rounding²."""
         return FLOOR_FACTOR * self.parameter_rounding(theta) ** 2
+
+
+def crossing_rank(
+    s: Float[Array | np.ndarray, "*t k"], rce: Float[Array | np.ndarray, "*t k+1"]
+) -> Int[Array | np.ndarray, "*t"]:
+    """r∩ = #{n : Δ̂_m > RCE_m for all m <= n}, n = 1..k: the index where the two curves cross.
+
+    Args:
+        s, rce: singular values and reconstruction errors of one spectrum or of several, of NumPy
+            (as recorded) or of jax; nan, which fills up shorter recorded spectra, ends the count.
+
+    Source: Schwencke, Rousselot, Shilova, Furtlehner 2025 (AMStramGRAM).
+    """
+    return (s > rce[..., 1:]).cumprod(axis=-1).sum(axis=-1)
 
 
 def hard_cutoff(spectrum: Spectrum, rank: Array) -> Float[Array, " k"]:
