@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distgram.config.schema import Config
-from distgram.report.report import report
+from distgram.report import report
 from distgram.run.solve import Result
 from distgram.store.run_folder import ended
 from distgram.store.storage import Folder

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from distgram_launch.live_page import now, shell
 
 from distgram.errors import ClusterError, RunError
-from distgram.report.report import report
-from distgram.store.run_folder import Run
+from distgram.report import report
+from distgram.store.run_folder import Run, problem_name
 
 if TYPE_CHECKING:
     from distgram_launch.jobs import Job
@@ -65,7 +65,7 @@ class Folder(Source):
 
     def __init__(self, path: Path):
         self._run = path
-        problem = Run(path).problem
+        problem = problem_name(Run(path))
         self.title = problem if path.name == problem else f"{problem}, {path.name}"
 
     def rows(self) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ range of φ̂ give the direction of every spectral filter and the reconstruction
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 # A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
 # and runs end at 10 to 40 times that in mean square.
 FLOOR_FACTOR = 100.0
+# Of a spectrum in hand, or as recorded.
+Values = TypeVar("Values", Array, np.ndarray)
 
 
 class Determined(NamedTuple):
@@ -117,18 +119,17 @@ class Spectrum(NamedTuple):
         return FLOOR_FACTOR * self.parameter_rounding(theta) ** 2
 
 
-def crossing_rank(
-    s: Float[Array | np.ndarray, "*t k"], rce: Float[Array | np.ndarray, "*t k+1"]
-) -> Int[Array | np.ndarray, "*t"]:
+def crossing_rank(s: Values, rce: Values) -> Values:
     """r∩ = #{n : Δ̂_m > RCE_m for all m <= n}, n = 1..k: the index where the two curves cross.
 
     Args:
-        s, rce: singular values and reconstruction errors of one spectrum or of several, of NumPy
-            (as recorded) or of jax; nan, which fills up shorter recorded spectra, ends the count.
+        s, rce: singular values (..., k) and reconstruction errors (..., k+1) of one spectrum or of
+            several; nan, which fills up shorter recorded spectra, ends the count.
 
     Source: Schwencke, Rousselot, Shilova, Furtlehner 2025 (AMStramGRAM).
     """
-    return (s > rce[..., 1:]).cumprod(axis=-1).sum(axis=-1)
+    above: Any = s > rce[..., 1:]
+    return above.cumprod(axis=-1).sum(axis=-1)
 
 
 def hard_cutoff(spectrum: Spectrum, rank: Array) -> Float[Array, " k"]:

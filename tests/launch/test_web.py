@@ -26,7 +26,7 @@ from distgram.errors import ClusterError
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Fewer pixels: the same figures, drawn faster."""
-    monkeypatch.setattr("distgram.report.report.DPI", 50)
+    monkeypatch.setattr("distgram.report.html.DPI", 50)
 
 
 @contextmanager

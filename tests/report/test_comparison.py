@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import pytest
-from synthetic_runs import Page, ink, make_run
-
 from distgram.report.comparison import HEADER, cells, compare, summary
 from distgram.report.overlay import levels, mean_of_logs, overlay, reached
+from synthetic_runs import Page, ink, make_run
+
 from distgram.store.run_folder import Run
 
 

@@ -6,11 +6,10 @@ import time
 
 import pytest
 from browser import WIDER, needs_chromium, opened
-from matplotlib.figure import Figure
-from synthetic_runs import make_run
-
 from distgram.report.comparison import compare
 from distgram.report.report import report
+from matplotlib.figure import Figure
+from synthetic_runs import make_run
 
 pytestmark = needs_chromium
 

@@ -9,14 +9,14 @@ import re
 
 import numpy as np
 import pytest
+from distgram.report.comparison import summary
+from distgram.report.report import figures, report
 from matplotlib.figure import Figure
 from synthetic_runs import Page, ink, make_run
 
 from distgram.errors import RunError
 from distgram.report import figures as curves
 from distgram.report import maps
-from distgram.report.comparison import summary
-from distgram.report.report import figures, report
 from distgram.store.run_folder import Run
 
 ALL = ["solution", "convergence", "spectrum", "cutoff", "points"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from synthetic_runs import EPSILON, make_run
-
-from distgram.errors import nearest
 from distgram.report.film import film
 from distgram.report.spectra import chosen, r_cap, spectrum
 from distgram.report.svg import MARKS, Plot
+from synthetic_runs import EPSILON, make_run
+
+from distgram.errors import nearest
 from distgram.store.run_folder import Run
 
 

@@ -1,4 +1,4 @@
-"""The model as safetensors, and a JSON beside it from which it is built again."""
+"""The network with its parameters, to be evaluated elsewhere: safetensors, or a jax artefact."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import export
 from jax.flatten_util import ravel_pytree
 
 from distgram.config import schema as configs
 from distgram.errors import ExportError
-from distgram.export import check_whole, needed
+from distgram.export import needed
 from distgram.linalg.precision import set_precision
 from distgram.net.unknown import coefficients
 from distgram.run.assemble import build_model
@@ -23,15 +25,41 @@ from distgram.run.slabs import Part
 from distgram.run.solution import Solution
 
 MODEL, TENSORS, PROBLEM = "model.json", "model.safetensors", "problem.py"
+ARTEFACT = "solution.jax"
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+DERIVATIVES = 2  # reverse passes that are stored with the artefact
 
 
-def write(solution: Solution, folder: Path) -> list[Path]:
+def write_jax(solution: Solution, folder: Path) -> list[Path]:
+    """Write solution.jax: x (n, d) -> u (n, m), θ within, for CPU, GPU and TPU. It is StableHLO and
+    runs in jax alone, without distgram:
+
+    import jax
+    jax.config.update("jax_enable_x64", True)
+    u = jax.export.deserialize(open("solution.jax", "rb").read()).call
+    u(x)        # x (n, d) float64, any n: u (n, m); can be differentiated by reverse mode
+    """
+    _check_whole(solution, "jax")
+    needed("flatbuffers", "jax")
+    (n,) = export.symbolic_shape("n")
+    theta = jnp.asarray(solution.theta)
+
+    def u(x):
+        return jax.vmap(solution.model.field(theta))(x)
+
+    points = jax.ShapeDtypeStruct((n, solution.problem.dim), jnp.float64)
+    exported = export.export(jax.jit(u), platforms=PLATFORMS)(points)
+    (folder / ARTEFACT).write_bytes(exported.serialize(vjp_order=DERIVATIVES))
+    return [folder / ARTEFACT]
+
+
+def write_safetensors(solution: Solution, folder: Path) -> list[Path]:
     """Write model.safetensors, model.json, and problem.py where the problem is a file.
 
     Every parameter is a tensor of its own name and shape, float64; so are the fixed frequencies of
     'fourier' features. A layer computes  W h + b  with W (n_out, n_in).
     """
-    check_whole(len(solution.parts), "safetensors")
+    _check_whole(solution, "safetensors")
     save = needed("safetensors.numpy", "safetensors").save_file
     tensors = _named(solution.model.unravel(solution.theta)) | _named(solution.model.rest)
     config, file = configs.dump(solution.config), solution.config.problem.file
@@ -41,12 +69,13 @@ def write(solution: Solution, folder: Path) -> list[Path]:
         config["problem"]["file"] = PROBLEM
         shutil.copyfile(file, folder / PROBLEM)
         written.append(folder / PROBLEM)
+    problem = solution.problem
     about = {
         "distgram": version("distgram"),
         "config": config,
-        "inputs": list(solution.problem.inputs),
-        "outputs": solution.problem.outputs,
-        "domain": [list(solution.problem.domain.lower), list(solution.problem.domain.upper)],
+        "inputs": list(problem.inputs),
+        "outputs": problem.outputs,
+        "domain": [list(problem.domain.lower), list(problem.domain.upper)],
         "tensors": {name: list(value.shape) for name, value in tensors.items()},
     }
     save(tensors, str(folder / TENSORS))
@@ -54,8 +83,9 @@ def write(solution: Solution, folder: Path) -> list[Path]:
     return written
 
 
-def read(folder: Path) -> Solution:
-    """The solution that `write` left in a folder, to the last bit. It sets jax to float64.
+def read_safetensors(folder: Path) -> Solution:
+    """The solution that `write_safetensors` left in a folder, to the last bit. It sets jax to
+    float64.
 
     Raises:
         ExportError: tensors that are not those of the model. OSError: a file is missing.
@@ -85,6 +115,14 @@ def read(folder: Path) -> Solution:
     theta = np.asarray(ravel_pytree(params)[0])
     problem = build_problem(config, coefficients(model, theta))
     return Solution(config, problem, (Part(problem, replace(model, rest=rest)),), (theta,))
+
+
+def _check_whole(solution: Solution, kind: str) -> None:
+    if len(solution.parts) > 1:
+        raise ExportError(
+            f"export to {kind}: this format holds one network, and the solution has one for each "
+            f"of {len(solution.parts)} time slabs: expected netcdf or vtk."
+        )
 
 
 def _named(tree) -> dict[str, np.ndarray]:
