@@ -14,7 +14,7 @@ from distgram.report.page import quantities
 from distgram.store.run_folder import QUANTITIES
 
 POINTS = 600  # of a curve, at most
-EVERY_MS = 2000
+EVERY_MS = 5000  # a drawing takes a quarter of a second of a core that the run may want
 
 
 def shell(title: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from distgram.errors import CheckpointError
+from distgram.errors import CheckpointError, UserError
 from distgram.report import curves, maps
 from distgram.report.curves import Arrays
 from distgram.report.html import Block, Code, Note, Picture, Table, number, page, picture, save
@@ -41,7 +41,8 @@ HEADINGS = {
 
 def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     """Write report.html into a run folder, and the figures beside it: figures/NAME.png, NAME one of
-    HEADINGS for which the run has the data.
+    HEADINGS for which the run has the data. The map of the residual needs the solution: where the
+    problem is a file of the folder, that file is run.
 
     Args:
         steps: the steps whose spectra are shown, each the nearest that was recorded.
@@ -52,12 +53,16 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     run = Run(Path(run_dir))
     # what is cheap to read is read first, so that a broken file is reported before any drawing
     heading, rest = _heading(run), _tables(run)
-    drawn = figures(run, steps, _solution(run))
+    solution, missing = _solution(run)
+    drawn = figures(run, steps, solution)
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
     for name, shown in drawn.items():
         (folder / f"{name}.png").write_bytes(shown.png)
-    return save(run.path / "report.html", _page(run, heading, _sections(run, drawn, steps) | rest))
+    sections = _sections(run, drawn, steps)
+    if missing:
+        sections[HEADINGS["residual"]] = [Note(f"There is no map of the residual: {missing}")]
+    return save(run.path / "report.html", _page(run, heading, sections | rest))
 
 
 def write(
@@ -134,16 +139,22 @@ def figures(
     return drawn
 
 
-def _solution(run: Run) -> Evaluated | None:
-    """The solution of a folder that has one; None where it has no checkpoint that can be read."""
+def _solution(run: Run) -> tuple[Evaluated | None, str]:
+    """The solution of a run folder; or None and why, where its checkpoint cannot be used. None and
+    no reason where there is none yet."""
     from distgram.run.solution import load
+    from distgram.store.checkpoint import newest
 
     if not run.arrays("solution.npz"):
-        return None
+        return None, ""
     try:
-        return load(run.path)
+        newest(run.path / "checkpoints")
     except CheckpointError:
-        return None
+        return None, ""
+    try:
+        return load(run.path), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def _page(run: RunRecord, heading: Sequence[Block], sections: Mapping[str, Sequence[Block]]) -> str:

@@ -6,7 +6,9 @@ that a page relies on, and everything else is a RunError that names the file.
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import math
 import tomllib
 import zipfile
 from collections.abc import Mapping
@@ -98,6 +100,7 @@ ARRAYS: dict[str, dict[str, Any]] = {
         "x": Real[np.ndarray, "p d"],
         "u": Real[np.ndarray, "p m"],
         "reference": Real[np.ndarray, "p m"],
+        "axis_*": Real[np.ndarray, " _"],
         "slice_nodes": Real[np.ndarray, "d q"],
         "slice_at": Real[np.ndarray, " d"],
         "slice_axes": Int[np.ndarray, "s 2"],
@@ -109,7 +112,10 @@ ARRAYS: dict[str, dict[str, Any]] = {
 TOGETHER = (  # an array of the first set needs all of the second
     ({"singular_values", "rce", "rank", "cutoff", "r_eps", "step"},) * 2,
     ({"x", "u", "reference"}, {"x", "u"}),
-    ({"slice_u", "slice_reference"}, {"slice_u", "slice_nodes", "slice_at", "slice_axes"}),
+    (
+        {"slice_u", "slice_reference", "slice_axes"},
+        {"slice_u", "slice_nodes", "slice_at", "slice_axes"},
+    ),
 )
 OPTIONAL = {"r_eps"}
 COORDINATES = ("x", "axis_", "slice_nodes", "slice_at")
@@ -270,9 +276,9 @@ def _checked(kind: type[_Recorded], value: Any, where: object) -> dict[str, Any]
         kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        got = repr(first["input"])[:60]
-        raise RunError(f"{where}: {key}: {first['msg']}, got {got}.") from error
+        key, got = ".".join(map(str, first["loc"])), repr(first["input"])[:60]
+        what = f"{key}: {first['msg']}" if key else "expected an object of keys and values"
+        raise RunError(f"{where}: {what}, got {got}.") from error
     return value
 
 
@@ -282,19 +288,27 @@ def _check_arrays(arrays: dict[str, np.ndarray], kinds: dict[str, Any], path: Pa
             raise RunError(f"{path}: array {min(missing)!r} is missing.")
     with jaxtyped("context"):
         for key, kind in kinds.items():
-            start = key.removesuffix("*")
-            for name in [n for n in arrays if n == key or (start != key and n.startswith(start))]:
+            for name in fnmatch.filter(arrays, key):
                 found = arrays[name]
-                empty = not (found.size or start == "points_")
+                empty = found.size == 0 and not name.startswith("points_")
                 if empty or not isinstance(found, kind):
                     raise RunError(
                         f"{path}: array {name!r} of shape {found.shape} and type {found.dtype}: "
-                        f"expected {kind.dim_str.strip() or 'one number'} "
-                        f"numbers, as the other arrays have them."
+                        f"expected {kind.dtype.__name__} ({kind.dim_str.strip()}), with sizes that "
+                        "fit the other arrays."
                     )
     for name, found in arrays.items():
         if name.startswith(COORDINATES) and not np.isfinite(found).all():
             raise RunError(f"{path}: array {name!r}: expected finite coordinates.")
+    if "x" in arrays:
+        count, d = arrays["x"].shape
+        axes = [arrays[f"axis_{i}"].size for i in range(d) if f"axis_{i}" in arrays]
+        if len(axes) == d and math.prod(axes) != count:
+            raise RunError(f"{path}: array 'x': expected the {math.prod(axes)} nodes of its axes.")
+    if "slice_axes" in arrays:
+        pairs, d = arrays["slice_axes"], len(arrays["slice_at"])
+        if (pairs < 0).any() or (pairs >= d).any():
+            raise RunError(f"{path}: array 'slice_axes': expected axes from 0 to {d - 1}.")
 
 
 def value(run: RunRecord, key: str) -> Any:
