@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, TextIO
 
 from distgram_launch.tensorboard import recording
@@ -14,7 +15,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from distgram.config.schema import Config, RunTable, slab_count
+from distgram.config.build import limits as limits_of
+from distgram.config.schema import Config, slab_count
+from distgram.run.setup import Limits
 from distgram.store.record import finite
 from distgram.store.storage import Folder
 
@@ -30,7 +33,7 @@ class Progress:
         limits: the budgets, for the time left.
     """
 
-    def __init__(self, out: TextIO, limits: RunTable):
+    def __init__(self, out: TextIO, limits: Limits):
         self._console = Console(file=out)
         self._limits = limits
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
@@ -120,7 +123,8 @@ def showing(
     """
     shown = sys.stderr if as_json or as_rows else sys.stdout
     slabs = slab_count(config)
-    limits = config.run.model_copy(update={"steps": config.run.steps * slabs})
+    limits = limits_of(config)
+    limits = replace(limits, steps=limits.steps * slabs)
     with Progress(shown, limits) as progress:
         watch = progress.watch
         if as_rows:

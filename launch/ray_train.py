@@ -132,7 +132,7 @@ def _fit(
         if caught and not asked:
             asked = True
             say(f"signal {caught[0]}: the workers are asked to save and end")
-            (run_dir / recording.STOP).touch()
+            (run_dir / run_folder.STOP).touch()
         if quiet_since is not None and time.monotonic() - quiet_since > RESTART_S:
             raise ClusterError(
                 f"no {request.words()} ran within {RESTART_S:.0f} s of the start or of the last "

@@ -36,11 +36,16 @@ def build(config: Config) -> dict[str, Any]:
         "slabs": None if config.time is None else build_object(config.time, "time"),
         "unknown": {n: build_object(t, f"unknown.{n}") for n, t in config.unknown.items()},
         "hard_constraint": model.hard_constraint,
-        "limits": build_object(run, "run", Limits),
+        "limits": limits(config),
         "schedule": build_object(run, "run", Schedule),
         "memory": build_object(config.memory, "memory"),
         "seed": run.seed,
     }
+
+
+def limits(config: Config) -> Limits:
+    """When the run of a config ends."""
+    return build_object(config.run, "run", Limits)
 
 
 def setup(config: Config) -> Setup:

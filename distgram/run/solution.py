@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +24,8 @@ from distgram.run.setup import Setup, describe
 from distgram.run.slabs import Part, by_slab, until
 from distgram.store import folder, storage
 from distgram.store.checkpoint import Checkpoints
-from distgram.store.record import Record, SpectrumRecord
+from distgram.store.folder import SOLUTION
+from distgram.store.record import Record, SpectrumRecord, environment
 
 
 @cache
@@ -145,6 +147,19 @@ class Solution:
         checkpoints.save(step, state, {"solved": len(frozen)})
         checkpoints.close()
 
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page of the run to a file, which needs nothing beside itself; the file."""
+        from distgram.report.page import write  # only here does a run know of its page
+
+        return write(InMemory(self), Path(path), solution=self)
+
+    def export(self, kind: str, into: str | os.PathLike[str]) -> list[Path]:
+        """Write the solution for other programs into a folder: 'safetensors', 'jax', 'netcdf' or
+        'vtk'; the files written."""
+        from distgram.export import export  # likewise of other programs
+
+        return export(self, kind, Path(into))
+
     def _check_time(self, x: np.ndarray) -> None:
         axis, cuts, done = self.problem.time, self.setup.slabs, len(self.parts)
         if axis is None or cuts is None or done == cuts.count:
@@ -155,6 +170,41 @@ class Solution:
                 f"points at time {latest:g}: the run has come to {end:g}, in slab {done} of "
                 f"{cuts.count}; `distgram resume` goes on."
             )
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A run that needs no folder, as its page sees it: see `store.run_folder.RunRecord`."""
+
+    solution: Solution
+    path: Path | None = None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The setup in words."""
+        return self.solution.described
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows."""
+        return self.solution.history
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """How the run ended."""
+        return self.solution.record.result
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Versions and devices."""
+        return environment()
+
+    def arrays(self, name: str) -> Mapping[str, np.ndarray]:
+        """The arrays of 'spectra.npz' or 'solution.npz'."""
+        record = self.solution.record
+        if name == SOLUTION:
+            return {k: np.asarray(v) for k, v in record.solution_arrays().items()}
+        return record.spectra_arrays() if record.spectra else {}
 
 
 def solution_of(

@@ -77,7 +77,7 @@ class Record:
     def write(self, run_dir: Folder) -> None:
         """Write everything to a run folder that has just been made."""
         place = storage.of(run_dir)
-        place.write(run_dir / ENVIRONMENT, json.dumps(_environment(), indent=1).encode())
+        place.write(run_dir / ENVIRONMENT, json.dumps(environment(), indent=1).encode())
         text = "".join(json.dumps(finite(row)) + "\n" for row in self.rows)
         place.write(run_dir / METRICS, text.encode())
         if self.spectra:
@@ -108,7 +108,7 @@ class Recorder:
         if self._dir is None:
             return
         (self._dir / RESULT).unlink(missing_ok=True)  # it is that of an earlier end
-        self._write(ENVIRONMENT, json.dumps(_environment(), indent=1))
+        self._write(ENVIRONMENT, json.dumps(environment(), indent=1))
         self.record.rows = [row for row in _rows(self._dir / METRICS) if row["step"] <= step]
         self._lines.restart("".join(json.dumps(row) + "\n" for row in self.record.rows))
         if step > 0 and (self._dir / SPECTRA).is_file():
@@ -221,7 +221,9 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Versions of the packages, devices, and the commit of a source checkout, if it is one."""
+
     def installed(name: str) -> str | None:
         try:
             return version(name)

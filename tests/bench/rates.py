@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from distgram.run.assemble import Assembled
 from jaxtyping import Array
 
 from distgram.linalg.mesh import replicate
@@ -17,7 +18,6 @@ from distgram.linalg.spectrum import Spectrum
 from distgram.linalg.tsqr import spectrum_of_triangle, triangle
 from distgram.points.draw import probe
 from distgram.rules.rule import Rule
-from distgram.run.assemble import Assembled
 
 SAMPLE_BYTES = 2**26  # of the rows [J | r] that are computed to see how long one takes
 ORDER = 512  # of the squares that are factored: a cubic law leads from there to P

@@ -15,7 +15,7 @@ from distgram.linalg.rows import Residual, make_points
 from distgram.net.mlp import MLP, Features, flatten
 from distgram.pde.operators import partial
 from distgram.pde.problem import HardConstraint, Term
-from distgram.report.diagnostics.kernels import Tangent, green, nntk, ntk, tangent
+from distgram.report.kernels import Tangent, green, nntk, ntk, tangent
 
 INTERVAL = Box((0.0,), (1.0,))
 WEIGHT = 3.0

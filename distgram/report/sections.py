@@ -1,4 +1,4 @@
-"""Sections of a run's kernels through one point, at any of its steps: data and figure."""
+"""Sections of a run's kernels through one point, at any of its steps: data and picture."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float
 
+from distgram.config.saved import FINAL, load
 from distgram.errors import DiagnosisError, nearest
+from distgram.linalg.rows import Points
 from distgram.pde.problem import Problem, Term
-from distgram.report.diagnostics.figure import panels
-from distgram.report.diagnostics.kernels import KERNELS, Tangent, tangent
-from distgram.run.assemble import Assembled, assemble, draw_points, place_points
-from distgram.run.solution import FINAL, load, read_config
+from distgram.report.html import picture
+from distgram.report.kernels import KERNELS, Tangent, tangent
+from distgram.report.maps import kernels as draw
+from distgram.run.stage import Stage, build_stage
 from distgram.store.checkpoint import newest
 
 PER_AXIS = {1: 401, 2: 101}
 NAMES = {"ntk": "NTK", "nntk": "NNTK", "green": "Green's function"}
-DPI = 150
 
 
 @dataclass(frozen=True)
@@ -64,39 +65,51 @@ def diagnose(
             raise DiagnosisError(f"kernel {kernel!r} is not known: {nearest(kernel, KERNELS)}")
     if not 0 < rcond < 1:
         raise DiagnosisError(f"rcond = {rcond!r}: expected 0 < rcond < 1.")
-    config = read_config(run_dir)
-    if config.time is not None:
-        raise DiagnosisError(
-            f"{run_dir}: a run in {config.time.count} time slabs: expected one without [time]."
-        )
-    thetas = [(step, load(run_dir, step).theta) for step in steps]
+    stage, points, thetas = _stage(run_dir, steps, mesh)
     stood = int(newest(run_dir / "checkpoints").name) if FINAL in steps else None
-    run = assemble(config, mesh)
-    chosen, y = _term(run, term), _point(run.problem, at)
-    x, axes = grid(run.problem, y)
-    points = place_points(run, draw_points(run))
+    chosen, y = _term(stage.terms, term), _point(stage.problem, at)
+    x, axes = grid(stage.problem, y)
     sections = []
-    for step, theta in thetas:
-        here = tangent(run.residual, theta, points, rcond)
+    for step, theta in zip(steps, thetas, strict=True):
+        here = tangent(stage.residual, theta, points, rcond)
         sections += [_section(kernel, step, here, chosen, x, y) for kernel in kernels]
     given = ["-".join(kernels), "-".join(map(str, steps)), chosen.name, *map(str, at)]
     name = "_".join([*given, f"rcond-{rcond:g}"])
     folder = run_dir / "diagnostics"
     folder.mkdir(exist_ok=True)
-    data, picture = folder / f"{name}.npz", folder / f"{name}.png"
+    data, png = folder / f"{name}.npz", folder / f"{name}.png"
     np.savez_compressed(data, **_arrays(sections, x, y, axes))  # type: ignore[arg-type]
     shown = [panel for section in sections for panel in _panels(section)]
-    columns = len(shown) // len(steps)
-    panels(shown, axes, y, run.problem.input_names, columns).savefig(picture, dpi=DPI)
+    words = _words(sections, chosen, stage.problem, y)
+    words += f" Left out: singular values below {rcond:g} times the largest one."
+    figure = draw(shown, axes, y, stage.problem.input_names, len(shown) // len(steps))
+    png.write_bytes(picture(figure, words).png)
     told = {
         "title": f"{', '.join(NAMES[k] for k in kernels)} of {chosen.name} at "
         f"{', '.join(map(str, at))}, {_at_steps(steps, stood)}, α = {rcond:g} Δ̂₁",
-        "alt": _words(sections, chosen, run.problem, y)
-        + f" Left out: singular values below {rcond:g} times the largest one.",
+        "alt": words,
         "final": stood,
     }
     (folder / f"{name}.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
-    return picture, data
+    return png, data
+
+
+def _stage(
+    run_dir: Path, steps: Sequence[int | str], mesh: Mesh
+) -> tuple[Stage, tuple[Points, ...], list[np.ndarray]]:
+    """What a run solved, its collocation points before the first step, and its parameters at steps.
+
+    Raises:
+        DiagnosisError: a run in time slabs.
+    """
+    solutions = [load(run_dir, step) for step in steps]
+    setup = solutions[0].setup
+    if setup.slabs is not None:
+        raise DiagnosisError(
+            f"{run_dir}: a run in {setup.slabs.count} time slabs: expected one without [time]."
+        )
+    stage = build_stage(setup, mesh)
+    return stage, stage.points(), [found.theta for found in solutions]
 
 
 def _at_steps(steps: Sequence[int | str], stood: int | None) -> str:
@@ -131,13 +144,13 @@ def _section(
     return Section(kernel, step, values, at.alpha, at.rank, np.asarray(at.spectrum.s))
 
 
-def _term(run: Assembled, name: str | None) -> Term:
-    terms = {t.name: t for t in run.terms}
+def _term(terms: Sequence[Term], name: str | None) -> Term:
+    named = {t.name: t for t in terms}
     if name is None:
-        return run.terms[0]
-    if name not in terms:
-        raise DiagnosisError(f"term {name!r} is not one of the loss: {nearest(name, terms)}")
-    return terms[name]
+        return terms[0]
+    if name not in named:
+        raise DiagnosisError(f"term {name!r} is not one of the loss: {nearest(name, named)}")
+    return named[name]
 
 
 def _point(problem: Problem, at: Sequence[float]) -> np.ndarray:

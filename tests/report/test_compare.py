@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 from synthetic_runs import Page, ink, make_run
 
-from distgram.report.comparison import HEADER, cells, compare, summary
-from distgram.report.overlay import levels, mean_of_logs, overlay, reached
+from distgram.errors import RunError
+from distgram.report.compare import (
+    HEADER,
+    cells,
+    compare,
+    levels,
+    mean_of_logs,
+    overlay,
+    reached,
+    summary,
+)
 from distgram.store.run_folder import Run
-
-
-@pytest.fixture(autouse=True)
-def coarse(monkeypatch):
-    """Fewer pixels: the same figures, drawn faster."""
-    monkeypatch.setattr("distgram.report.comparison.DPI", 50)
 
 
 def test_summary_groups_by_everything_but_the_seed(tmp_path):
@@ -65,6 +68,11 @@ def test_compare_writes_table_and_overlay(tmp_path):
     assert png == (tmp_path / "out" / "compare.png").read_bytes() and ink(png) > 0.01
     for cell in (c for row in summary(runs) for c in cells(row)):
         assert cell in page.text
+
+
+def test_nothing_to_compare_is_an_error():
+    with pytest.raises(RunError, match="compare"):
+        summary([])
 
 
 def test_overlay_has_a_line_a_run_and_two_rows_a_problem(tmp_path):

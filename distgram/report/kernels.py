@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,7 @@ from jaxtyping import Array, Float
 from distgram.linalg.mesh import REPLICATED, SHARDED, pad, replicate, shard
 from distgram.linalg.rows import Points, Residual
 from distgram.linalg.spectrum import Spectrum
-from distgram.linalg.whole import whole_spectrum
+from distgram.linalg.tsqr import whole_spectrum
 from distgram.pde.problem import Term
 
 
@@ -78,15 +77,18 @@ class Tangent:
         mesh = self.residual.mesh
         padded, _ = pad(x, np.ones(len(x)), mesh.size)
 
-        def local(theta, x, b):
+        def local(mine, b):
             def along(x):
                 of_x = lambda theta: values(theta, x)  # noqa: E731
-                return jax.vmap(lambda v: jax.jvp(of_x, (theta,), (v,))[1], 1, -1)(b)
+                return jax.vmap(lambda v: jax.jvp(of_x, (mine.theta,), (v,))[1], 1, -1)(b)
 
-            return self.residual.map(along, x)
+            return self.residual.map(along, mine.points)
 
-        run = jax.jit(self.residual.on_devices(local, SHARDED, REPLICATED))
-        answer = run(self.theta, shard(mesh, padded), b.reshape(b.shape[0], -1))[: len(x)]
+        @jax.jit
+        def respond(theta, x, b):
+            return self.residual.rows(theta, x).on_devices(local, SHARDED, REPLICATED)(b)
+
+        answer = respond(self.theta, shard(mesh, padded), b.reshape(b.shape[0], -1))[: len(x)]
         return np.asarray(answer).reshape(*answer.shape[:2], *b.shape[1:])
 
 
@@ -98,7 +100,9 @@ def tangent(
 ) -> Tangent:
     """The tangent space at θ, with α = rcond times the largest singular value."""
     here = replicate(residual.mesh, theta)
-    spectrum = jax.jit(partial(whole_spectrum, residual))(here, points)
+    spectrum = jax.jit(lambda theta, points: whole_spectrum(residual.rows(theta, points)))(
+        here, points
+    )
     return Tangent(residual, here, spectrum, rcond * float(spectrum.s[0]))
 
 
