@@ -93,3 +93,13 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}The choices are {', '.join(choices)}."
+
+
+def require(
+    holds: bool, owner: object, name: str, expected: str, error: type[UserError] = RuleError
+) -> None:
+    """Raise `Owner.name = value: expected ...` unless a setting of an object is in its range. A
+    config puts its own key in place of `Owner`."""
+    if not holds:
+        value = getattr(owner, name)
+        raise error(f"{type(owner).__name__}.{name} = {value!r}: expected {expected}.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from distgram_launch.ray_cluster import Request
 
     from distgram.config.schema import Config
-    from distgram.run.solve import Result
+    from distgram.run.ends import Result
     from distgram.store.storage import Folder
 
 app = typer.Typer(
@@ -73,7 +73,7 @@ def check(
         float | None, typer.Option("--memory-gib", metavar="M", help="memory.budget_gib.")
     ] = None,
 ) -> None:
-    """Check a config without solving: sizes, memory, cost, the operators on the exact solution."""
+    """Check a config without solving: sizes, memory, the operators on the exact solution."""
     from distgram_launch import planner
     from distgram_launch.describe import operator_residuals
 
@@ -83,10 +83,10 @@ def check(
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
     checked, console = load(config, [*(set_ or ()), *limit]), options.console(sys.stdout)
     examined = planner.examine(checked, devices)
-    run = examined.run
+    stage = examined.stage
     for shown in planner.tables(examined, checked.memory.budget_gib):
         console.print(shown, "")
-    tested = list(operator_residuals(run))
+    tested = list(operator_residuals(stage))
     if not tested:
         console.print("No exact solution is known: the operators were not tested on it.")
         return
@@ -97,7 +97,7 @@ def check(
     for name, rms, size in tested:
         if not rms <= EXACT_TOLERANCE * max(size, 1.0):
             raise ProblemError(
-                f"problem {run.problem.name!r}, term {name!r}: the exact solution leaves a "
+                f"problem {stage.problem.name!r}, term {name!r}: the exact solution leaves a "
                 f"residual of rms {rms:.2e}: the operator, the target or that solution is wrong."
             )
 

@@ -11,19 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distgram.config.rules import FACTORIZATIONS, RULES, SEARCHES
-from distgram.config.sampling import SAMPLINGS
+from distgram.config.schema import FACTORIZATIONS, PLACEMENTS, RULES, SEARCHES
 from distgram.geometry.samplers import QUADRATURES, SAMPLERS
 from distgram.linalg.memory import DOUBLE
-from distgram.linalg.mesh import replicate
 from distgram.linalg.plan import Plan
 from distgram.net.features import FEATURES
 from distgram.net.mlp import ACTIVATIONS, INITIALIZATIONS
 from distgram.pde.registry import PROBLEMS, names
 from distgram.points.draw import probe
-from distgram.rules.rule import Rule
-from distgram.run.assemble import Assembled, draw_points, place_points
-from distgram.run.step import initial_state, make_step
+from distgram.run.solve import compiled_step
+from distgram.run.stage import Stage
+from distgram.run.state import start
 
 SAMPLER_WORDS = {
     "uniform": "independent uniform points",
@@ -83,7 +81,7 @@ def choices() -> dict[str, list[tuple[str, str]]]:
         "Factorizations: factorization.name": [
             (n, _first_line(m)) for n, m in FACTORIZATIONS.items()
         ],
-        "Moving points: sampling.name": [(n, _first_line(m)) for n, m in SAMPLINGS.items()],
+        "Moving points: sampling.name": [(n, _first_line(m)) for n, m in PLACEMENTS.items()],
         "Samplers: points.TERM.sampler": [(n, SAMPLER_WORDS[n]) for n in (*SAMPLERS, *QUADRATURES)],
         "Activations: model.activation": [(n, ACTIVATION_WORDS[n]) for n in ACTIVATIONS],
         "Initializations: model.initialization": [
@@ -105,20 +103,20 @@ class StepMemory:
     temporaries: int
 
 
-def sizes(run: Assembled, planned: Plan, memory: StepMemory | None) -> Iterator[tuple[str, str]]:
+def sizes(stage: Stage, planned: Plan, memory: StepMemory | None) -> Iterator[tuple[str, str]]:
     """What there is and what was chosen: name, value. memory: of the step compiled for as many
     devices, where they are there."""
-    shape, points = planned.shape, run.size * (run.problem.dim + 1)
-    yield "problem", run.problem.name
-    yield "method", run.config.rule.name
-    yield "P, parameters", str(run.model.p)
-    yield "S, collocation points", str(run.size)
-    for term in run.terms:
-        yield f"  {term.name}", str(run.config.points[term.name].count)
-    if (time := run.config.time) is not None:
-        yield "time slabs", f"{time.count}, each with these points and run.steps of its own"
+    shape, points = planned.shape, stage.size * (stage.problem.dim + 1)
+    yield "problem", stage.problem.name
+    yield "method", stage.setup.rule.name
+    yield "P, parameters", str(stage.model.p)
+    yield "S, collocation points", str(stage.size)
+    for term in stage.terms:
+        yield f"  {term.name}", str(stage.draws[term.name].count)
+    if (slabs := stage.setup.slabs) is not None:
+        yield "time slabs", f"{slabs.count}, each with these points and run.steps of its own"
     yield "devices", str(shape.devices)
-    if isinstance(run.method, Rule):
+    if stage.setup.rule.uses_spectrum:
         yield "factorization", f"{planned.name} ({planned.why})"
         if planned.widths:
             yield "widths", f"{', '.join(map(str, planned.widths))}; then {planned.dense or 'none'}"
@@ -131,27 +129,25 @@ def sizes(run: Assembled, planned: Plan, memory: StepMemory | None) -> Iterator[
         yield "bytes a device, temporaries", str(memory.temporaries)
 
 
-def step_memory(run: Assembled) -> StepMemory | None:
+def step_memory(stage: Stage) -> StepMemory | None:
     """The memory of one compiled step; None where the compiler does not tell."""
-    points = place_points(run, draw_points(run))
-    theta = replicate(run.residual.mesh, run.model.theta0)
-    state = replicate(run.residual.mesh, initial_state(run, theta, points))
-    told = jax.jit(make_step(run)).lower(theta, state, points).compile().memory_analysis()
+    state = start(stage)
+    told = compiled_step(stage, state).memory_analysis()  # type: ignore[attr-defined]
     if told is None:
         return None
     return StepMemory(told.argument_size_in_bytes, told.temp_size_in_bytes)
 
 
-def operator_residuals(run: Assembled, count: int = 256) -> Iterator[tuple[str, float, float]]:
+def operator_residuals(stage: Stage, count: int = 256) -> Iterator[tuple[str, float, float]]:
     """For each term (name, rms of D[u*] - f, rms of D[u*]) at points of its region, u* exact."""
-    exact = run.problem.exact
+    exact = stage.problem.exact
     if exact is None:
         return
-    for term in run.problem.terms:
+    for term in stage.problem.terms:
         x = jnp.asarray(probe(term, count))
+        rest = np.asarray(jax.vmap(term.residual(exact))(x))
         left = np.asarray(jax.vmap(term.operator(exact))(x))
-        right = np.asarray(jax.vmap(term.target)(x))
-        yield term.name, _rms(left - right), max(_rms(left), _rms(right))
+        yield term.name, _rms(rest), max(_rms(left), _rms(rest - left.reshape(rest.shape)))
 
 
 def _rms(values: np.ndarray) -> float:

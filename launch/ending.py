@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from distgram.config.build import limits as limits_of
 from distgram.config.schema import Config
-from distgram.report.report import report
-from distgram.run.solve import Result
+from distgram.report import report
+from distgram.run.ends import Result
 from distgram.store.run_folder import ended
 from distgram.store.storage import Folder
 
@@ -62,7 +63,7 @@ def _estimate(
 
 def target_missed(result: Result, config: Config) -> str | None:
     """What was asked for and not reached, in words; None where all is well."""
-    limits, residual = config.run, result.mean_square_residual
+    limits, residual = limits_of(config), result.mean_square_residual
     if result.reason == "target":
         residual /= 4  # the step that ended the loop saw it rounded another way than the last row
     asked = [

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 
 import distgram
 from distgram.config.errors import sentence
-from distgram.config.schema import Config, RunConfig, check, dump
+from distgram.config.schema import Config, RunTable, check, dump
 from distgram.errors import ClusterError, ConfigError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Job(BaseModel, frozen=True):
 
     run: str
     config: str
-    limits: RunConfig
+    limits: RunTable
     layout: dict[str, str | int | float]
     package: bool = False
     env: dict[str, str] = {}
@@ -138,14 +138,14 @@ def found_in(
         raise ClusterError(f"{given}: expected the id of a run, dg-NAME-XXXXXX.")
     run_id, config = matched[1], matched[2]
     run = f"{storage_folder(storage)}/{run_id}"
-    job = Job(run=run, config=config, limits=RunConfig(), layout={}, package=package, env=env)
+    job = Job(run=run, config=config, limits=RunTable(), layout={}, package=package, env=env)
     with job.environment() as environment:
         text = perform(client, environment, run, "read", "config.toml")
     limits = check(tomllib.loads(text.decode())).run
     return job.model_copy(update={"limits": limits})
 
 
-def changed(limits: RunConfig, overrides: Sequence[str]) -> RunConfig:
+def changed(limits: RunTable, overrides: Sequence[str]) -> RunTable:
     """The budgets of a run as a resume changes them.
 
     Raises:
@@ -166,9 +166,9 @@ def changed(limits: RunConfig, overrides: Sequence[str]) -> RunConfig:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"--set {text}: expected a number.") from error
     try:
-        return RunConfig.model_validate(tree)
+        return RunTable.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"run.{sentence(error, RunConfig)}") from error
+        raise ConfigError(f"run.{sentence(error, RunTable)}") from error
 
 
 def storage_folder(storage: str) -> str:

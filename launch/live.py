@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, TextIO
 
 from distgram_launch.tensorboard import recording
@@ -14,8 +15,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from distgram.config.schema import Config, RunConfig
-from distgram.store.recording import finite
+from distgram.config.build import limits as limits_of
+from distgram.config.schema import Config, slab_count
+from distgram.run.setup import Limits
+from distgram.store.record import finite
 from distgram.store.storage import Folder
 
 Watch = Callable[[dict[str, Any]], None]
@@ -30,7 +33,7 @@ class Progress:
         limits: the budgets, for the time left.
     """
 
-    def __init__(self, out: TextIO, limits: RunConfig):
+    def __init__(self, out: TextIO, limits: Limits):
         self._console = Console(file=out)
         self._limits = limits
         self._live = Live(console=self._console, auto_refresh=False, transient=False)
@@ -119,8 +122,9 @@ def showing(
         events: the run folder whose TensorBoard events are to be written, if they are.
     """
     shown = sys.stderr if as_json or as_rows else sys.stdout
-    slabs = config.time.count if config.time else 1
-    limits = config.run.model_copy(update={"steps": config.run.steps * slabs})
+    slabs = slab_count(config)
+    limits = limits_of(config)
+    limits = replace(limits, steps=limits.steps * slabs)
     with Progress(shown, limits) as progress:
         watch = progress.watch
         if as_rows:

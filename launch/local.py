@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
-from types import TracebackType
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from distgram.config.schema import PROBLEM_COPY, Config, dump, files, load
+from distgram.config.build import setup
+from distgram.config.schema import Config, dump, files, load
 from distgram.errors import ConfigError, RunError, UserError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.run import solve
-from distgram.run.assemble import Assembled, assemble, draw_points, held_out_points
-from distgram.run.solve import Result
-from distgram.store import checkpoint, recording, storage
+from distgram.run.ends import Result
+from distgram.run.hooks import Listener
+from distgram.run.solve import run
+from distgram.run.stage import Stage, build_stage
+from distgram.store import checkpoint, folder, storage
 from distgram.store.run_folder import flat
 from distgram.store.storage import Folder
 
@@ -30,15 +30,6 @@ BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residu
 # Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
 for _name in ("absl", "asyncio"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
-
-
-def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Likewise for what Orbax leaves running after an error: callbacks into a loop that is gone."""
-    if str(error) != "Event loop is closed":
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _hook
 
 Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
@@ -57,33 +48,33 @@ def devices_here(devices: int | None) -> Mesh:
         raise ConfigError(str(error)) from error
 
 
-def prepare(config: Config, devices: int | None) -> tuple[Mesh, Assembled]:
+def prepare(config: Config, devices: int | None) -> Stage:
     """Everything a run needs, built and checked; nothing is written.
 
     Raises:
-        what `assemble` and `draw_points` raise; ConfigError: more devices than there are.
+        what `build_stage` and drawing raise; ConfigError: more devices than there are.
     """
     mesh = devices_here(devices)
-    run = assemble(config, mesh)
-    draw_points(run)
-    held_out_points(run, [config.run.seed])
-    return mesh, run
+    stage = build_stage(setup(config), mesh)
+    stage.draw()
+    stage.held_out([config.run.seed])
+    return stage
 
 
 def start(
     config: Config, run_dir: Folder, devices: int | None, force: bool, watch: Watch, say: Say
 ) -> Result:
     """Solve a config in a new run folder."""
-    mesh, _ = prepare(config, devices)
+    stage = prepare(config, devices)
     make_folder(config, run_dir, files(config), force)
-    return _solve(config, mesh, run_dir, False, watch, say)
+    return _solve(stage, config, run_dir, False, watch, say)
 
 
 def make_folder(config: Config, run_dir: Folder, sources: dict[str, str], force: bool) -> None:
     """Make the folder of a new run, with its config and copies of the files that `config.files`
     names."""
     texts = {name: storage.folder(source).read_bytes() for name, source in sources.items()}
-    recording.start(run_dir, dump(config), force)
+    folder.make(run_dir, dump(config), force)
     for name, text in texts.items():
         storage.of(run_dir).write(run_dir / name, text)
 
@@ -95,7 +86,7 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
         RunError: no run folder. CheckpointError: no whole checkpoint. ConfigError: an override
         that is no budget, or a config or problem file that is not the one of the checkpoint.
     """
-    path = run_dir / "config.toml"
+    path = run_dir / folder.CONFIG
     storage.of(run_dir).reach(run_dir)
     if not path.is_file():
         raise RunError(
@@ -109,7 +100,7 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
                 f"--set {key}: a resume may change {', '.join(BUDGETS)} only; for another {key} "
                 f"start a new run: `distgram solve {path} --set {key}=VALUE --out NEW_FOLDER`."
             )
-    meta = checkpoint.read_meta(run_dir / "checkpoints")
+    meta = checkpoint.read_meta(run_dir / folder.CHECKPOINTS)
     now, then = flat(dump(load(path))), flat(meta["config"])
     for key in (*now, *(k for k in then if k not in now)):
         if key not in keys and now.get(key) != then.get(key):
@@ -122,7 +113,9 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
     for name, file in files(config).items():
         mine, copy = storage.folder(file), run_dir / name
         if mine.is_file() and copy.is_file() and mine.read_bytes() != copy.read_bytes():
-            key = "problem.file" if name == PROBLEM_COPY else f"data.{PurePath(name).stem[5:]}.file"
+            key = (
+                "problem.file" if name == folder.PROBLEM else f"data.{PurePath(name).stem[5:]}.file"
+            )
             raise ConfigError(
                 f"{key} = {file!r} has changed since the run began: put it back (the run "
                 f"keeps a copy in {copy}), or start a new run."
@@ -140,16 +133,23 @@ def resume(
             are fewer.
     """
     set_precision()
-    mesh, _ = prepare(config, devices or min(saved, jax.device_count()))
-    recording.clear_stop(run_dir)
-    return _solve(config, mesh, run_dir, True, watch, say)
+    stage = prepare(config, devices or min(saved, jax.device_count()))
+    folder.clear_stop(run_dir)
+    return _solve(stage, config, run_dir, True, watch, say)
 
 
 def _solve(
-    config: Config, mesh: Mesh, run_dir: Folder, resume: bool, watch: Watch, say: Say
+    stage: Stage, config: Config, run_dir: Folder, resume: bool, watch: Watch, say: Say
 ) -> Result:
+    listener = Listener(row=watch, say=say)
     try:
-        return solve.solve(config, mesh, run_dir, resume=resume, watch=watch, say=say)
+        solution = run(
+            *(stage.setup, stage.mesh),
+            run_dir=run_dir,
+            resume=resume,
+            described=dump(config),
+            listener=listener,
+        )
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -157,6 +157,8 @@ def _solve(
             f"{run_dir}: the run could not be recorded ({error.strerror or error}): make room or "
             f"mend the storage, then `distgram resume {run_dir}` goes on."
         ) from error
+    assert solution.result is not None
+    return solution.result
 
 
 def _said(values: dict[str, Any], key: str) -> str:

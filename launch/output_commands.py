@@ -39,7 +39,7 @@ def diagnose(
     from distgram_launch.local import devices_here
     from distgram_launch.run_files import here
 
-    from distgram.report.diagnostics.sections import diagnose as write
+    from distgram.report.sections import diagnose as write
 
     try:
         point = [float(part) for part in at.split(",")]
@@ -61,9 +61,11 @@ def export(
     """Write the solution of a run for other programs, to RUN/export/."""
     from distgram_launch.run_files import here
 
-    from distgram.export.run import export as write
+    from distgram.config.saved import load
+    from distgram.export import export as write
 
-    for path in write(here(run), to, _step(step)):
+    folder = here(run)
+    for path in write(load(folder, _step(step)), to, folder.absolute() / "export"):
         print(path)
 
 
@@ -82,10 +84,10 @@ def evaluate(
     step: StepOption = "final",
 ) -> None:
     """Evaluate a solution and its derivatives at the points of a table."""
-    from distgram.export.evaluation import columns
+    from distgram.config.saved import load
+    from distgram.export.fields import columns
     from distgram.pde import tables
     from distgram.pde.measurements import read_points
-    from distgram.run.solution import load
 
     solution = load(run, _step(step))
     # all is computed before a file is made

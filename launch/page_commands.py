@@ -36,7 +36,7 @@ def report(
     """Draw the figures of a run and write its page, report.html."""
     from distgram_launch.run_files import here
 
-    from distgram.report.report import report as write
+    from distgram.report import report as write
 
     print(write(here(run), _steps(steps)))
 
@@ -49,13 +49,13 @@ def compare(
     ] = Path("compare"),
 ) -> None:
     """Compare runs: mean and deviation over the seeds, convergence, time to accuracy."""
-    from distgram.report import comparison
+    from distgram.report import compare as pages
 
-    rows = comparison.summary(runs)
-    page = comparison.compare(runs, out)
+    rows = pages.summary(runs)
+    page = pages.compare(runs, out)
     for row in rows:
         table = Table(show_header=False, box=None)
-        for name, text in zip(comparison.HEADER, comparison.cells(row), strict=True):
+        for name, text in zip(pages.HEADER, pages.cells(row), strict=True):
             table.add_row(name, text)
         console(sys.stdout).print(table, "")
     print(page)

@@ -27,9 +27,10 @@ from ray.train.v2.jax import JaxConfig, JaxTrainer
 
 from distgram.config.schema import Config, dump, files, relocated
 from distgram.errors import ClusterError
+from distgram.run.ends import Result
 from distgram.run.signals import caught_signals
-from distgram.run.solve import Result
-from distgram.store import checkpoint, recording, storage
+from distgram.store import checkpoint, storage
+from distgram.store import folder as run_folder
 from distgram.store.storage import Folder, Tail
 
 RESTART_S = 900.0  # from the loss of a worker to the first word of the new ones
@@ -63,8 +64,8 @@ def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say:
     """
     with joined(request, say):
         _check(config)
-        recording.clear_stop(run_dir)
-        saved = int(checkpoint.newest(run_dir / "checkpoints").name)
+        run_folder.clear_stop(run_dir)
+        saved = int(checkpoint.newest(run_dir / run_folder.CHECKPOINTS).name)
         return _run(config, run_dir, request, watch, say, saved)
 
 
@@ -81,7 +82,7 @@ def _run(
     logs, place = run_dir / "logs", storage.of(run_dir)
     place.make(logs)
     said = [place.tail(logs / f"{name}.log", from_end=True) for name in ("controller", "rank-0")]
-    rows = _Rows(place.tail(run_dir / "metrics.jsonl", from_end=True), watch, saved)
+    rows = _Rows(place.tail(run_dir / run_folder.METRICS, from_end=True), watch, saved)
     preemptions = 0
     with caught_signals() as caught:
         while True:
@@ -131,7 +132,7 @@ def _fit(
         if caught and not asked:
             asked = True
             say(f"signal {caught[0]}: the workers are asked to save and end")
-            (run_dir / recording.STOP).touch()
+            (run_dir / run_folder.STOP).touch()
         if quiet_since is not None and time.monotonic() - quiet_since > RESTART_S:
             raise ClusterError(
                 f"no {request.words()} ran within {RESTART_S:.0f} s of the start or of the last "

@@ -96,11 +96,13 @@ def _solved(task: Task) -> dict[str, Any]:
 
     import jax
 
+    from distgram.config.build import setup
     from distgram.config.schema import check
     from distgram.errors import CheckpointError, FolderTaken, StorageFull
     from distgram.linalg.mesh import gather, make_mesh
     from distgram.linalg.precision import set_precision
-    from distgram.run.solve import solve
+    from distgram.run.hooks import Listener
+    from distgram.run.solve import run
     from distgram.store.checkpoint import newest
 
     set_precision()
@@ -116,17 +118,23 @@ def _solved(task: Task) -> dict[str, Any]:
         begun = False
     begun = bool(gather([begun])[0, 0])  # storage may show another state to each: process 0 decides
     try:
-        result = solve(
-            *(check(task.config), make_mesh(), run_dir),
+        solution = run(
+            *(setup(check(task.config)), make_mesh()),
+            run_dir=run_dir,
             resume=begun,
-            watch=Gauges(run_dir.name).row if rank == 0 else lambda row: None,
-            say=say,
-            alive=watchdog.alive,
+            described=task.config,
+            listener=Listener(
+                row=Gauges(run_dir.name).row if rank == 0 else lambda row: None,
+                say=say,
+                alive=watchdog.alive,
+            ),
         )
     except (StorageFull, FolderTaken) as error:
         return {"error": str(error)}
     watchdog.stop()
     jax.distributed.shutdown()
+    result = solution.result
+    assert result is not None
     return {"result": result.values() | {"signal": result.signal}}
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from distgram_launch.live_page import now, shell
 
 from distgram.errors import ClusterError, RunError
-from distgram.report.report import report
-from distgram.store.run_folder import Run
+from distgram.report import report
+from distgram.store.run_folder import Run, problem_name
 
 if TYPE_CHECKING:
     from distgram_launch.jobs import Job
@@ -65,7 +65,7 @@ class Folder(Source):
 
     def __init__(self, path: Path):
         self._run = path
-        problem = Run(path).problem
+        problem = problem_name(Run(path))
         self.title = problem if path.name == problem else f"{problem}, {path.name}"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -77,7 +77,10 @@ class Folder(Source):
 
     def state(self) -> tuple[str, bool]:
         """The reason the run ended, or how long ago it last wrote."""
-        reason = Run(self._run).result.get("reason")
+        try:
+            reason = Run(self._run).result.get("reason")
+        except RunError as error:  # a broken result.json
+            return str(error), False
         if reason:
             return f"ended by: {reason}", True
         path = self._run / "metrics.jsonl"
@@ -147,7 +150,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, source: Source, port: int = 0):
-        self.source, self.drawing = source, threading.Lock()
+        self.source = source
         try:
             super().__init__((LOOPBACK, port), Handler)
         except OSError as error:
@@ -180,8 +183,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, "application/json", json.dumps(told))
         if self.path == "/report":
             try:
-                with self.server.drawing:  # matplotlib's fonts are shared by all threads
-                    return self._answer(200, HTML, source.report())
+                return self._answer(200, HTML, source.report())
             except (RunError, ClusterError) as error:
                 return self._answer(404, "text/plain; charset=utf-8", f"{error}\n")
         if self.path == "/favicon.ico":  # browsers ask by themselves

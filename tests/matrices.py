@@ -46,7 +46,7 @@ def linear_system(
     def zero(x):
         return jnp.zeros(equations)
 
-    term = Term("rows", lambda u: u, zero, Sites(x), weight=float(len(x)))
+    term = Term(lambda u: u, zero, Sites(x), weight=float(len(x)), name="rows")
     residual = Residual((term,), model, mesh, blocks=blocks)  # type: ignore[arg-type]
     return residual, (make_points(mesh, term, x, None, blocks),)
 

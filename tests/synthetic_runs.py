@@ -100,24 +100,30 @@ def ink(png: Path | bytes) -> float:
 
 
 class Page(HTMLParser):
-    """Images, drawings, references to other files, and text of a page."""
+    """Images, tags, rows of tables, references to other files, and text of a page."""
 
     def __init__(self, text: str):
         super().__init__()
         self.images: list[dict[str, str]] = []
-        self.drawings: list[dict[str, str]] = []
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
         self.links: list[str] = []
         self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         values = {k: v or "" for k, v in attrs}
+        self.tags.append(tag)
         if tag == "img":
             self.images.append(values)
-        elif tag == "svg" and values.get("aria-hidden") != "true":
-            self.drawings.append(values)
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append("")
         elif tag == "link" or "src" in values or not values.get("href", "#").startswith("#"):
             self.links.append(tag)
 
     def handle_data(self, data):
         self.text += data
+        if self.rows and self.rows[-1] and self.tags[-1] == "td":
+            self.rows[-1][-1] += data.strip()

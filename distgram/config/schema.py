@@ -1,4 +1,4 @@
-"""A run's configuration: TOML read into checked models. Nothing else reads TOML.
+"""A run's configuration: TOML read into checked tables. Nothing else reads TOML.
 
 Every key has a default where one makes sense; an unknown key is an error that names the nearest.
 """
@@ -8,34 +8,32 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from etils import epath
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from distgram.config.errors import sentence
-from distgram.config.rules import (
-    AdaptiveRatioConfig,
-    AutoConfig,
-    FactorizationConfig,
-    RuleConfig,
-    Table,
-)
-from distgram.config.sampling import SamplingConfig, StaticConfig
-from distgram.config.tables import DataConfig, PointsConfig, TimeConfig, UnknownConfig
+from distgram.config.tables import Table, choices, one_of, table_of
 from distgram.errors import ConfigError
+from distgram.linalg.factorization import Factorization
+from distgram.net.mlp import MLP
+from distgram.net.unknown import Unknown
+from distgram.points.adaptive.placement import Placement
+from distgram.points.draw import Draw
+from distgram.rules.adaptive_ratio import AdaptiveRatio
+from distgram.rules.line_search import LineSearch
+from distgram.rules.rule import Method
+from distgram.run.setup import Limits, Memory, Schedule, Slabs
+from distgram.store.folder import PROBLEM
 
-PROBLEM_COPY = "problem.py"  # in a run folder
+RULES = choices(Method, "distgram.rules", "distgram.rules.baselines")
+SEARCHES = choices(LineSearch, "distgram.rules")
+FACTORIZATIONS = choices(Factorization, "distgram.linalg")
+PLACEMENTS = choices(Placement, "distgram.points.adaptive")
 
 
-class ProblemConfig(Table):
+class ProblemTable(Table):
     """Which equation: a registered name, or a Python file of the user's; without some of its terms
     where data stand in for them."""
 
@@ -51,88 +49,72 @@ class ProblemConfig(Table):
         return self
 
 
-class StretchConfig(Table):
-    """One more input feature, which resolves a thin layer at a known place of a coordinate."""
+class ModelTable(table_of(MLP)):
+    """The network, its input features, and whether it goes through the output transform."""
 
-    axis: NonNegativeInt
-    center: float
-    width: PositiveFloat
-
-
-class ModelConfig(Table):
-    """The network, its input features and its output transform."""
-
-    hidden: Annotated[list[PositiveInt], Field(min_length=1)] = [32, 32]
-    activation: str = "tanh"
-    initialization: str = "fan_in"
-    gain: PositiveFloat = 1.0
-    activation_scale: bool = False
-    features: str = "none"
-    modes: PositiveInt = 1
-    feature_scale: PositiveFloat = 1.0
-    even: list[NonNegativeInt] = []
-    stretch: list[StretchConfig] = []
     hard_constraint: bool = False
 
 
-class RunConfig(Table):
-    """Budgets, targets and how often things are looked at and saved. Of several time slabs each
-    has its own `steps`, targets and patience; `time_budget_s` is that of the whole run."""
+class DataTable(Table):
+    """A CSV file of measurements that becomes a term, and the factor of its mean square."""
+
+    file: str
+    weight: PositiveFloat = 1.0
+
+
+class RunTable(table_of(Limits), table_of(Schedule)):  # pyright: ignore[reportGeneralTypeIssues]
+    """The seed, when the run ends, and how often it is looked at and saved."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    steps: NonNegativeInt = 300
-    time_budget_s: PositiveFloat | None = None
-    target_l2: PositiveFloat | None = None
-    target_residual: PositiveFloat | None = None
-    log_every: PositiveInt = 10
-    spectra_every: PositiveInt = 20
-    checkpoint_every: PositiveInt = 50
-    held_out: PositiveInt = 2048
-    patience: PositiveInt = 100
-    min_decrease: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
 
-class MemoryConfig(Table):
-    """Sizes that bound memory, not results: GiB a device for a step, rows folded at once (by
-    default what that allows), points differentiated at once."""
+class StaticTable(Table):
+    """Points stay where they were drawn (default)."""
 
-    budget_gib: PositiveFloat = 4.0
-    row_block: PositiveInt | None = None
-    chunk: PositiveInt = 1024
+    name: Literal["static"] = "static"
+
+
+class AutoTable(Table):
+    """By shape and memory: tsqr where rows >= P, else dual; randomized where these do not fit."""
+
+    name: Literal["auto"] = "auto"
 
 
 class Config(Table):
     """One run."""
 
-    problem: ProblemConfig
-    model: ModelConfig = ModelConfig()
-    points: Annotated[dict[str, PointsConfig], Field(min_length=1)]
-    data: dict[str, DataConfig] = {}
-    unknown: dict[str, UnknownConfig] = {}
-    sampling: SamplingConfig = StaticConfig()
-    rule: RuleConfig = AdaptiveRatioConfig(name="adaptive_ratio")
-    factorization: FactorizationConfig = AutoConfig()
-    run: RunConfig = RunConfig()
-    time: TimeConfig | None = None
-    memory: MemoryConfig = MemoryConfig()
+    problem: ProblemTable
+    model: ModelTable = ModelTable()
+    points: dict[str, table_of(Draw)] = {}  # type: ignore[valid-type]
+    data: dict[str, DataTable] = {}
+    unknown: dict[str, table_of(Unknown)] = {}  # type: ignore[valid-type]
+    sampling: one_of(PLACEMENTS, StaticTable) = StaticTable()  # type: ignore[valid-type]
+    rule: one_of(RULES) = table_of(AdaptiveRatio)(name=AdaptiveRatio.name)  # type: ignore[valid-type]
+    factorization: one_of(FACTORIZATIONS, AutoTable) = AutoTable()  # type: ignore[valid-type]
+    run: RunTable = RunTable()
+    time: table_of(Slabs) | None = None  # type: ignore[valid-type]
+    memory: table_of(Memory) = table_of(Memory)()  # type: ignore[valid-type]
 
 
 def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file, apply `key.sub=value` overrides (values in TOML syntax), and check it.
 
-    A relative `problem.file` or `data.NAME.file` is taken from the config's own folder, gs:// is
-    left as it is.
+    A Python file that defines `problem` does as well: everything else is then chosen. A relative
+    `problem.file` or `data.NAME.file` is taken from the config's own folder, gs:// is left alone.
 
     Raises:
         ConfigError: the file cannot be read or parsed, or a key or a value is not valid.
     """
     path = Path(path) if isinstance(path, str) else path
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
+    if path.suffix == ".py":
+        tree: dict[str, Any] = {"problem": {"file": path.name}}
+    else:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
     for text in overrides:
         _override(tree, text)
     data = tree.get("data")
@@ -145,7 +127,7 @@ def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config
 
 def files(config: Config) -> dict[str, str]:
     """The files a config names, by the names that their copies have in a run folder."""
-    named = {PROBLEM_COPY: config.problem.file}
+    named = {PROBLEM: config.problem.file}
     named |= {f"data-{name}.csv": table.file for name, table in config.data.items()}
     return {copy: file for copy, file in named.items() if file is not None}
 
@@ -154,7 +136,7 @@ def relocated(config: Config, paths: Mapping[str, str]) -> Config:
     """The config with other paths for some of its files, by the names that `files` gives them."""
     problem = config.problem
     if problem.file is not None:
-        file = paths.get(PROBLEM_COPY, problem.file)
+        file = paths.get(PROBLEM, problem.file)
         problem = problem.model_copy(update={"file": file})
     data = {
         name: table.model_copy(update={"file": paths.get(f"data-{name}.csv", table.file)})
@@ -178,10 +160,17 @@ def check(tree: dict[str, Any]) -> Config:
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as nested dictionaries without empty values: what a TOML file can hold."""
     tree = config.model_dump(exclude_none=True)
-    for table, key in ((tree, "data"), (tree, "unknown"), (tree["problem"], "without")):
+    tables = ((tree, "data"), (tree, "unknown"), (tree, "points"), (tree["problem"], "without"))
+    for table, key in tables:
         if not table[key]:
             del table[key]
     return tree
+
+
+def slab_count(config: Config) -> int:
+    """The number of time slabs; 1 where time is not cut."""
+    time = config.time
+    return 1 if time is None else time.slabs or len(time.edges) - 1
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

@@ -1,93 +1,139 @@
-"""The smaller tables of a configuration: points of a term, slabs of time, data, unknowns."""
+"""Tables of a configuration, made from the classes that they describe.
+
+A rule, a placement or a network is a dataclass with its own defaults and its own checks. Its table
+in a config has the same keys, by the types of its fields: there is no second list of names or
+defaults, and a new file in `rules/` or `points/adaptive/` is known here by itself.
+"""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Annotated
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+import pydantic
+from pydantic import BaseModel, ConfigDict, create_model
 
-from distgram.config.rules import Table
-
-
-class FocusConfig(Table):
-    """A fraction of the points near one value of a coordinate, weighted back to uniform."""
-
-    axis: NonNegativeInt
-    center: float
-    width: PositiveFloat
-    fraction: Annotated[float, Field(gt=0, lt=1)]
+from distgram.errors import UserError
 
 
-class DecayConfig(Table):
-    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end))."""
+class Table(BaseModel):
+    """A table of a configuration: no unknown key, no infinity, no value of another type (`true` is
+    no number, `"10"` neither), and it does not change.
 
-    axis: NonNegativeInt
-    rate: PositiveFloat
+    described: the class of the object that the table describes.
+    """
 
-
-class PointsConfig(Table):
-    """The collocation points of one term, and a factor of its weight in the loss."""
-
-    count: PositiveInt
-    sampler: str = "sobol"
-    weight: PositiveFloat = 1.0
-    focus: FocusConfig | None = None
-    decay: DecayConfig | None = None
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+    described: ClassVar[type | None] = None
 
 
-class TimeConfig(Table):
-    """Causal slabs: the time interval cut into `slabs` equal ones, or at `edges` (its two ends
-    included), each with its own network, points and run.steps, and solved with the last one's end
-    as its initial condition. With `warm_start` a network starts from the last one's parameters."""
-
-    slabs: PositiveInt | None = None
-    edges: Annotated[list[float], Field(min_length=2)] | None = None
-    warm_start: bool = True
-
-    @model_validator(mode="after")
-    def _one(self):
-        if (self.slabs is None) == (self.edges is None):
-            raise ValueError("expected exactly one of 'slabs' and 'edges'")
-        return self
-
-    @field_validator("edges")
-    @classmethod
-    def _ascending(cls, edges: list[float] | None) -> list[float] | None:
-        if edges and any(b <= a for a, b in pairwise(edges)):
-            raise ValueError("expected each edge larger than the one before")
-        return edges
-
-    @property
-    def count(self) -> int:
-        """The number of slabs."""
-        return self.slabs or len(self.edges or ()) - 1
+@cache
+def choices(base: type, *packages: str) -> dict[str, type]:
+    """The classes that a config can choose, by name, sorted: the subclasses of `base` in the
+    modules of these packages that have a name of their own."""
+    for package in packages:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            if not module.ispkg:
+                importlib.import_module(f"{package}.{module.name}")
+    found, waiting = {}, [base]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        at_home = cls.__module__.rpartition(".")[0] in packages
+        if at_home and not inspect.isabstract(cls) and "name" in vars(cls):
+            found[vars(cls)["name"]] = cls
+    return dict(sorted(found.items()))
 
 
-class DataConfig(Table):
-    """A CSV file of measurements that becomes a term, and the factor of its mean square."""
+@cache
+def table_of(cls: type) -> type[Table]:
+    """The table of a dataclass: a key for each of its settings, and the key `name` where that
+    chooses the class among others."""
+    hints = typing.get_type_hints(cls)
+    keys: dict[str, Any] = {}
+    if name := _name(cls):
+        keys["name"] = (Literal[name], ...)  # type: ignore[valid-type]
+    for setting in settings(cls):
+        keys[setting.name] = (_key_type(hints[setting.name]), _default(setting))
+    table = create_model(f"{cls.__name__}Table", __base__=Table, __doc__=cls.__doc__, **keys)
+    table.described = cls
+    return table
 
-    file: str
-    weight: PositiveFloat = 1.0
+
+def one_of(classes: Mapping[str, type], *more: type[Table]) -> Any:
+    """The table of one of several classes, told apart by the key `name`."""
+    tables = (*more, *(table_of(cls) for cls in classes.values()))
+    return Annotated[Union[tables], pydantic.Field(discriminator="name")]  # noqa: UP007
 
 
-class UnknownConfig(Table):
-    """A parameter of the problem that is to be found: where to begin, whether it is positive, else
-    the size of a change (by default |initial|, or 1 for 0)."""
+def build(table: Table, key: str, cls: type | None = None) -> Any:
+    """The object that a table describes.
 
-    initial: float
-    positive: bool = False
-    scale: PositiveFloat | None = None
+    Args:
+        key: where the table stands in the config. cls: of several classes that it describes, one.
 
-    @model_validator(mode="after")
-    def _log(self):
-        if self.positive and (self.initial <= 0 or self.scale is not None):
-            raise ValueError("positive = true: expected initial > 0, and no scale")
-        return self
+    Raises:
+        UserError: a value outside its range, by the key of the config.
+    """
+    cls = cls or type(table).described
+    assert cls is not None
+    given = {s.name: _built(getattr(table, s.name), f"{key}.{s.name}") for s in settings(cls)}
+    try:
+        return cls(**given)
+    except UserError as error:
+        raise type(error)(str(error).replace(f"{cls.__name__}.", f"{key}.", 1)) from error
+
+
+def settings(cls: type) -> list[Field]:
+    """The fields of a dataclass that a user sets."""
+    return [f for f in fields(cls) if not f.metadata.get("planned")]
+
+
+def _name(cls: type) -> str | None:
+    return vars(cls).get("name") if isinstance(vars(cls).get("name"), str) else None
+
+
+def _key_type(hint: Any) -> Any:
+    """The type of a key: a table for a dataclass, one of several for an abstract class, a list for
+    a sequence."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_key_type(one) for one in inside)]  # noqa: UP007
+    if inside and inside[0] is not type(None):
+        return list[_key_type(inside[0])]  # type: ignore[misc]
+    if inspect.isabstract(hint):
+        return one_of(choices(hint, hint.__module__.rpartition(".")[0]))
+    return table_of(hint) if is_dataclass(hint) else hint
+
+
+def _default(setting: Field) -> Any:
+    value = setting.default
+    if setting.default_factory is not MISSING:
+        value = setting.default_factory()
+    if value is MISSING:
+        return ...
+    if isinstance(value, tuple):
+        return list(value)
+    return _table(value) if is_dataclass(value) else value
+
+
+def _table(value: Any) -> Table:
+    """The table of an object."""
+    cls = type(value)
+    given = {s.name: getattr(value, s.name) for s in settings(cls)}
+    return table_of(cls)(**({"name": _name(cls)} if _name(cls) else {}), **given)
+
+
+def _built(value: Any, key: str) -> Any:
+    if isinstance(value, Table):
+        return build(value, key)
+    if isinstance(value, list):
+        return tuple(_built(one, f"{key}.{i}") for i, one in enumerate(value))
+    return value

@@ -1,9 +1,11 @@
-"""The solution as values on a grid: NetCDF for xarray, VTK for ParaView."""
+"""The solution as values: on a grid as NetCDF for xarray or VTK for ParaView, with its derivatives
+at given points as columns of a table."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from distgram.config import schema as configs
 from distgram.errors import ExportError
 from distgram.export import needed
+from distgram.pde.problem import Field
 from distgram.run.solution import Solution
 
 PER_AXIS = {1: 401, 2: 101, 3: 41}
@@ -86,7 +88,7 @@ def write_netcdf(solution: Solution, folder: Path) -> list[Path]:
             "Conventions": "CF-1.11",
             "source": f"distgram {version('distgram')}",
             "comment": "all quantities are dimensionless",
-            "configuration": json.dumps(configs.dump(solution.config)),
+            "configuration": json.dumps(solution.described),
         },
     )
     data.to_netcdf(folder / "solution.nc", engine="scipy")
@@ -103,7 +105,7 @@ def write_vtk(solution: Solution, folder: Path) -> list[Path]:
     meshio = needed("meshio", "vtk")
     d = solution.problem.dim
     if d > 3:
-        raise ExportError(f"--to vtk: the domain has {d} dimensions: expected at most 3.")
+        raise ExportError(f"export to vtk: the domain has {d} dimensions: expected at most 3.")
     values = sampled(solution)
     points = np.pad(values.x, ((0, 0), (0, 3 - d)))
     named = values.variables(solution.problem.output_names)
@@ -132,3 +134,29 @@ def cells(shape: tuple[int, ...]) -> np.ndarray:
         3: tuple((*xy, z) for z, xy in itertools.product((0, 1), square)),
     }[len(shape)]
     return np.stack([corner(*c) for c in corners], axis=1)
+
+
+def columns(solution: Solution, x: np.ndarray, order: int) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, values (n,)) at points x (n, d): the coordinates, u, its derivatives up to `order`.
+
+    u_x is du/dx, u_xy is d²u/dxdy; of several components u1_x, u2_x, ...
+    """
+    problem = solution.problem
+    inputs, outputs = problem.input_names, problem.output_names
+    yield from zip(inputs, x.T, strict=True)
+    yield from zip(outputs, solution(x).T, strict=True)
+    d, m = problem.dim, problem.outputs
+    if order >= 1:
+        first = solution.gradient(x).reshape(len(x), m, d)
+        for i, j in np.ndindex(m, d):
+            yield f"{outputs[i]}_{inputs[j]}", first[:, i, j]
+    if order >= 2:
+        second = solution.apply(_hessian, x).reshape(len(x), m, d, d)
+        for i, j, k in np.ndindex(m, d, d):
+            if j <= k:
+                yield f"{outputs[i]}_{inputs[j]}{inputs[k]}", second[:, i, j, k]
+
+
+def _hessian(u: Field) -> Field:
+    """All second derivatives, shape (m d²,): entry (i d + j) d + k is d²u_i/dx_j dx_k."""
+    return lambda x: jax.jacfwd(jax.jacfwd(u))(x).reshape(-1)

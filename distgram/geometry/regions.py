@@ -9,7 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from distgram.errors import RegionError
 from distgram.geometry.samplers import (
@@ -24,11 +26,25 @@ from distgram.geometry.samplers import (
     unit_points,
 )
 
-__all__ = ["SAMPLERS", "Box", "Faces", "Initial", "Key", "Region", "RegionError", "Sites"]
+__all__ = ["SAMPLERS", "Box", "Faces", "Key", "Region", "RegionError", "Sites"]
 
 
 class Region(ABC):
-    """A set of points with a measure, embedded in R^d."""
+    """A set of points with a measure, embedded in R^d.
+
+    A region of one's own has these three methods, and `normal` where fluxes are prescribed on it:
+
+        class Disk(dg.Region):
+            dim = 2
+
+            def measure(self):
+                return np.pi
+
+            def sample(self, n, key, sampler="sobol"):
+                r, angle = np.random.default_rng(key).random((2, n))
+                angle = 2 * np.pi * angle
+                return np.sqrt(r)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    """
 
     @property
     @abstractmethod
@@ -51,6 +67,13 @@ class Region(ABC):
         Raises: RegionError for an unknown sampler, or a number of points it cannot place.
         """
 
+    def normal(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The outward unit normal at a point of a boundary, traceable.
+
+        Raises: RegionError where the region is no boundary.
+        """
+        raise RegionError(f"{type(self).__name__}: it has no normal: expected a boundary.")
+
 
 @dataclass(frozen=True)
 class Box(Region):
@@ -60,7 +83,8 @@ class Box(Region):
     upper: tuple[float, ...]
 
     def __post_init__(self):
-        lower, upper = (tuple(float(v) for v in side) for side in (self.lower, self.upper))
+        sides = (np.atleast_1d(side) for side in (self.lower, self.upper))
+        lower, upper = (tuple(float(v) for v in side) for side in sides)
         if not lower or len(lower) != len(upper):
             raise RegionError(
                 f"Box(lower={lower}, upper={upper}): expected as many lower as upper bounds, "
@@ -88,6 +112,24 @@ class Box(Region):
     def measure(self) -> float:
         """The volume  prod_k (upper_k - lower_k)."""
         return float(np.prod(self.lengths))
+
+    @property
+    def boundary(self) -> Faces:
+        """All faces."""
+        return Faces(self)
+
+    def face(self, axis: int, side: int) -> Faces:
+        """The face x_axis = lower_axis (side 0) or upper_axis (side 1)."""
+        return Faces(self, ((axis, side),))
+
+    def start(self, time: int = 0) -> Faces:
+        """The initial instant of a space-time box: the lower face of its time axis."""
+        return self.face(time, 0)
+
+    def walls(self, time: int = 0) -> Faces:
+        """The faces in space of a space-time box, at all times."""
+        sides = tuple((axis, side) for axis in range(self.dim) for side in (0, 1) if axis != time)
+        return Faces(self, sides)
 
     def axes(self, per_axis: int) -> tuple[np.ndarray, ...]:
         """One axis a coordinate: `per_axis` equidistant nodes, both ends included."""
@@ -207,17 +249,21 @@ class Faces(Region):
             parts = [unit_points(int(c), d - 1, rng, sampler) for c in counts]
         return np.concatenate([self.on(f, p) for f, p in zip(self.faces, parts, strict=True)])
 
+    def normal(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
+        """The outward unit normal; at an edge that of the first of the faces that meet there."""
+        bounds = jnp.asarray([(self.box.lower, self.box.upper)[s][a] for a, s in self.faces])
+        axes = np.array([axis for axis, _ in self.faces])
+        outward = np.zeros((len(axes), self.dim))
+        outward[np.arange(len(axes)), axes] = [2.0 * side - 1.0 for _, side in self.faces]
+        nearest = jnp.argmin(jnp.abs(x[axes] - bounds))
+        return jnp.asarray(outward)[nearest]
+
     def on(self, face: tuple[int, int], unit: np.ndarray) -> np.ndarray:
         """Points of the unit cube of d - 1 dimensions mapped onto a face, shape (n, d)."""
         axis, side = face
         x = self.box.place(np.insert(unit, axis, float(side), axis=1))
         x[:, axis] = (self.box.lower, self.box.upper)[side][axis]  # on the face to the last bit
         return x
-
-
-def Initial(box: Box, time_axis: int = 0) -> Faces:
-    """The initial instant of a space-time box: the lower face of its time axis."""
-    return Faces(box, ((time_axis, 0),))
 
 
 @dataclass(frozen=True, eq=False)

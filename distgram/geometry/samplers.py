@@ -13,6 +13,7 @@ from distgram.errors import RegionError
 Key = int | Sequence[int] | np.random.SeedSequence
 
 SAMPLERS = ("uniform", "grid", "latin_hypercube", "sobol")
+RANDOM = ("sobol", "uniform", "latin_hypercube")
 QUADRATURES = ("gauss_legendre", "clenshaw_curtis")  # nodes with weights: see quadrature.py
 
 

@@ -27,11 +27,13 @@ from distgram.linalg.spectrum import Spectrum
 class Dual(Factorization):
     """TSQR of Jᵀ over devices that hold columns. Gives min(n, p) triplets, n the padded rows."""
 
-    def __call__(self, residual, theta, points, needs, state):
-        p, devices = theta.shape[0], residual.mesh.size
+    name = "dual"
 
-        def local(theta, points):
-            rows = residual.block_rows(theta, points)
+    def __call__(self, rows, needs, state):
+        p, devices = rows.p, rows.mesh.size
+
+        def local(mine):
+            rows = mine.whole()
             r = lax.all_gather(rows[:, -1], POINTS, tiled=True)
             j = jnp.pad(rows[:, :-1], ((0, 0), (0, -p % devices)))
             j = lax.all_to_all(j, POINTS, split_axis=1, concat_axis=0, tiled=True)
@@ -43,7 +45,7 @@ class Dual(Factorization):
             return s[:k], vt, c[:k], jnp.linalg.norm(c[k:])
 
         laid_out = (REPLICATED, COLUMNS, REPLICATED, REPLICATED)
-        s, vt, c, outside = residual.on_devices(local, laid_out)(theta, points)
+        s, vt, c, outside = rows.on_devices(local, laid_out)()
         vt = vt[:, :p]
         if (
             s.shape[0] == p

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Array, Float
-
-from distgram.linalg.rows import Points, Residual
+from distgram.linalg.rows import Rows
 from distgram.linalg.spectrum import Determined, Spectrum
+
+if TYPE_CHECKING:
+    from distgram.linalg.plan import Plan
+
+# Marks the fields of a factorization that a plan fills in: they are no settings.
+PLANNED = {"planned": True}
 
 Needs = Callable[[Spectrum], Determined]
 
 
 class Factorization(abc.ABC):
-    """One way to the spectrum of the residual Jacobian. Called inside jit."""
+    """One way to the spectrum of the residual Jacobian. Called inside jit.
 
-    def init(
-        self, residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
-    ) -> Any:
+    A class of one's own gives its `name` and `__call__`; the plan gives it as many row blocks as
+    TSQR would have. Settings are attributes.
+    """
+
+    name: str
+
+    def planned(self, plan: Plan, seed: int) -> Factorization:
+        """The factorization for the shape of a plan: itself, unless its sizes are planned."""
+        return self
+
+    def init(self, rows: Rows) -> Any:
         """What one step hands to the next: nothing, but for those that start warm."""
         return ()
 
     @abc.abstractmethod
-    def __call__(
-        self,
-        residual: Residual,
-        theta: Float[Array, " p"],
-        points: tuple[Points, ...],
-        needs: Needs,
-        state: Any,
-    ) -> tuple[Spectrum, Any]:
-        """The spectrum of the weighted rows at θ, and the state after it.
+    def __call__(self, rows: Rows, needs: Needs, state: Any) -> tuple[Spectrum, Any]:
+        """The spectrum of the weighted rows, and the state after it.
 
         Args:
             needs: what the rule needs of a spectrum. A factorization that finds the triplets

@@ -26,7 +26,7 @@ Tropp, Acta Numer. 29 (2020) 403, sec. 12 (a posteriori bounds).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import jax
@@ -35,12 +35,15 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
+from distgram.errors import PlanError, require
 from distgram.linalg.butterfly import orthonormal
-from distgram.linalg.factorization import Factorization, Needs
-from distgram.linalg.memory import PROBES
+from distgram.linalg.dual import Dual
+from distgram.linalg.factorization import PLANNED, Factorization, Needs
+from distgram.linalg.memory import PROBES, WIDTH
 from distgram.linalg.mesh import SHARDED
-from distgram.linalg.rows import Points, Residual
+from distgram.linalg.rows import Rows
 from distgram.linalg.spectrum import Spectrum
+from distgram.linalg.tsqr import TSQR
 
 FAILURE = 3.0  # ‖A‖ > 3 √(2/π) max ‖Aω‖ over 16 probes with probability 3⁻¹⁶ at most
 SWEEPS = 4  # at one width: each divides the error of v_i by (s_i / s_w)²; then widening is cheaper
@@ -73,24 +76,41 @@ class Randomized(Factorization):
     """Certified randomized subspace iteration.
 
     Args:
+        width: trial directions to begin with. capacity: the largest number of them; None: as many
+            as fit into memory.
+
+    The plan gives the rest:
         widths: numbers of trial directions, ascending.
         dense: takes over where the widest does not do; None: the widest is what there is, and
             `left_out` of the spectrum says by how much it may fall short.
         seed: of the first directions and of the probes.
     """
 
-    widths: tuple[int, ...]
-    dense: Factorization | None
-    seed: int = 0
+    name = "randomized"
+    width: int = WIDTH
+    capacity: int | None = None
+    widths: tuple[int, ...] = field(default=(), metadata=PLANNED)
+    dense: Factorization | None = field(default=None, metadata=PLANNED)
+    seed: int = field(default=0, metadata=PLANNED)
 
-    def init(self, residual, theta, points):
-        v = jnp.zeros((theta.shape[0], self.widths[-1]), theta.dtype)
+    def __post_init__(self):
+        require(self.width >= 1, self, "width", "at least 1", PlanError)
+        if self.capacity is not None:
+            require(self.capacity >= 1, self, "capacity", "at least 1", PlanError)
+
+    def planned(self, plan, seed):
+        dense = {"tsqr": TSQR(), "dual": Dual(), None: None}[plan.dense]
+        return replace(self, widths=plan.widths, dense=dense, seed=seed)
+
+    def init(self, rows):
+        v = jnp.zeros((rows.p, self.widths[-1]), rows.theta.dtype)
         key = jax.random.key_data(jax.random.key(self.seed))
         zero = jnp.asarray(0)
         return Warm(v, zero, zero, zero, key)
 
-    def __call__(self, residual, theta, points, needs, state):
-        p, widest, dense = theta.shape[0], self.widths[-1], self.dense
+    def __call__(self, rows, needs, state):
+        theta = rows.theta
+        p, widest, dense = rows.p, self.widths[-1], self.dense
         # One draw a step: no sweep takes anything from the probes, so they are fresh to each.
         key, noise = _normal(state.key, (p + widest, widest + PROBES))
         noise, probes, mix = noise[:p, :widest], noise[:p, widest:], noise[p:, widest:]
@@ -103,9 +123,7 @@ class Randomized(Factorization):
 
         def at(width: int) -> Callable:
             def attempt(warm: Warm):
-                found = self._search(
-                    residual, theta, points, needs, begin(warm, width), probes, mix
-                )
+                found = self._search(rows, needs, begin(warm, width), probes, mix)
                 v = jnp.zeros_like(warm.v).at[:, :width].set(found.spectrum.vt.T)
                 sweeps = warm.sweeps + found.sweeps
                 warm = warm._replace(v=v, known=jnp.asarray(width), sweeps=sweeps)
@@ -115,7 +133,7 @@ class Randomized(Factorization):
 
         def densely(warm: Warm):
             assert dense is not None
-            spectrum, _ = dense(residual, theta, points, needs, ())
+            spectrum, _ = dense(rows, needs, ())
             spectrum = spectrum.padded(kept)
             warm = warm._replace(v=spectrum.vt[:widest].T, known=jnp.asarray(widest))
             return warm, spectrum, needs(spectrum).rank, jnp.asarray(True)
@@ -140,24 +158,21 @@ class Randomized(Factorization):
 
     def _search(
         self,
-        residual: Residual,
-        theta: Float[Array, " p"],
-        points: tuple[Points, ...],
+        rows: Rows,
         needs: Needs,
         v: Float[Array, "p w"],
         probes: Float[Array, "p t"],
         mix: Float[Array, "w t"],
     ) -> _Found:
         """Sweep from V, at its width, until certified, or until that cannot be."""
-        (p, width), eps = v.shape, jnp.finfo(theta.dtype).eps
-        sharded = NamedSharding(residual.mesh, SHARDED)
-        rows = jax.eval_shape(residual.multiply, theta, points, v)[0].shape[0]
-        complete = width >= min(rows, p)
+        (p, width), dtype = v.shape, rows.theta.dtype
+        eps, sharded = jnp.finfo(dtype).eps, NamedSharding(rows.mesh, SHARDED)
+        complete = width >= min(jax.eval_shape(rows.multiply, v)[0].shape[0], p)
 
         def sweep(found: _Found) -> _Found:
-            y, r = residual.multiply(theta, points, found.spectrum.vt.T)
-            q, _ = residual.on_rows(orthonormal)(y)
-            v, b = jnp.linalg.qr(residual.multiply_transposed(theta, points, q))
+            y, r = rows.multiply(found.spectrum.vt.T)
+            q, _ = rows.on_matrix(orthonormal)(y)
+            v, b = jnp.linalg.qr(rows.multiply_transposed(q))
             w, s, gt = jnp.linalg.svd(b.T)
             u, v = lax.with_sharding_constraint(q @ w, sharded), v @ gt.T
             c = u.T @ r
@@ -167,7 +182,7 @@ class Randomized(Factorization):
 
             mixed = jnp.where(jnp.arange(width) < asked.rank, v, 0.0) @ mix[:width]
             trial = jnp.concatenate([mixed, probes], axis=1)
-            y, _ = residual.multiply(theta, points, trial)
+            y, _ = rows.multiply(trial)
             beyond = jnp.linalg.norm(y - u @ (u.T @ y), axis=0).reshape(2, PROBES)
             error, left_out = FAILURE * jnp.sqrt(2.0 / jnp.pi) * jnp.max(beyond, axis=1)
             spectrum = spectrum._replace(left_out=jnp.where(complete, 0.0, left_out))
@@ -182,7 +197,7 @@ class Randomized(Factorization):
         def going(found: _Found) -> Array:
             return ~(found.certified | found.hopeless) & (found.sweeps < SWEEPS)
 
-        none, zero = jnp.zeros(width, theta.dtype), jnp.asarray(0.0, theta.dtype)
+        none, zero = jnp.zeros(width, dtype), jnp.asarray(0.0, dtype)
         spectrum, count, no = (
             Spectrum(none, v.T, none, zero, zero),
             jnp.asarray(0),

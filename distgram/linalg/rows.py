@@ -8,7 +8,7 @@ a singular value of the Jacobian is one of θ -> D[u] in L².
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +20,11 @@ from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
 from distgram.linalg.mesh import POINTS, REPLICATED, SHARDED, pad, shard
-from distgram.net.mlp import FlatModel
+from distgram.net.network import FlatModel
 from distgram.pde.problem import Term
+
+# Trial parameters whose losses are taken at once: memory is that of TRIALS chunks of points.
+TRIALS = 8
 
 
 class Points(NamedTuple):
@@ -31,22 +34,10 @@ class Points(NamedTuple):
     sqrt_weight: Float[Array, " n"]
 
 
-# Trial parameters whose losses are taken at once: memory is that of TRIALS chunks of points.
-TRIALS = 8
-
-
-def make_points(
+def lay_out(
     mesh: Mesh, term: Term, x: np.ndarray, density: np.ndarray | None, blocks: int, size: int = 0
 ) -> Points:
-    """The points of a term, weighted, padded and sharded: see `weighted_points`."""
-    x, sqrt_weight = weighted_points(mesh.size, term, x, density, blocks, size)
-    return Points(shard(mesh, x), shard(mesh, sqrt_weight))
-
-
-def weighted_points(
-    devices: int, term: Term, x: np.ndarray, density: np.ndarray | None, blocks: int, size: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and pad the points of a term: (x, √w), on the host.
+    """Weigh, pad and shard points of a term: the one place where a run does so.
 
     Args:
         x: points (n, d). density: the sampling density over the uniform one (n,), or None: uniform.
@@ -64,11 +55,12 @@ def weighted_points(
         raise ProblemError(f"points.{term.name}: a coordinate is not finite.")
     omega = np.ones(len(x)) if density is None else 1.0 / density
     sqrt_weight = np.sqrt(term.weight * omega / omega.sum())
-    return pad(np.asarray(x, np.float64), sqrt_weight, devices * blocks, size)
+    x, sqrt_weight = pad(np.asarray(x, np.float64), sqrt_weight, mesh.size * blocks, size)
+    return Points(shard(mesh, x), shard(mesh, sqrt_weight))
 
 
 class Residual:
-    """The residual system of a problem and a model on a mesh.
+    """The residual system of some terms and a model on a mesh.
 
     Args:
         terms: the terms that are left to the loss (not those a hard constraint satisfies).
@@ -88,9 +80,13 @@ class Residual:
         self.terms, self.model, self.mesh = terms, model, mesh
         self.chunk, self.blocks = chunk, blocks
 
+    def rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Rows:
+        """The rows [J | r] at θ: one object, of which nothing is computed until it is asked for."""
+        return Rows(self, theta, points)
+
     def at(self, term: Term, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Array:
         """D[u](x) - f(x) of one term at one point, shape (m_t,)."""
-        return term.operator(self.model.field(theta))(x) - term.target(x)
+        return term.residual(self.model.field(theta))(x)
 
     def map(self, function: Callable, xs) -> Array:
         """A function of one point at many, `chunk` at a time."""
@@ -104,13 +100,13 @@ class Residual:
         values = self.map(lambda x: self.at(term, theta, x), points.x)
         return points.sqrt_weight[:, None] * values
 
-    def rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
+    def block(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
         """Rows [J | r] of one block of points, all terms, shape (rows, p + 1), on one device.
 
         By vmapped reverse mode over the forward operator: one backward pass an equation.
         """
         blocks = []
-        for term, block in zip(self.terms, points, strict=True):
+        for term, of_term in zip(self.terms, points, strict=True):
 
             def row(xw, term=term):
                 x, w = xw
@@ -122,101 +118,91 @@ class Residual:
                 jacobian, r = jax.jacrev(values, has_aux=True)(theta)
                 return jnp.concatenate([jacobian, r[:, None]], axis=1)
 
-            rows = self.map(row, tuple(block))
+            rows = self.map(row, tuple(of_term))
             blocks.append(rows.reshape(-1, rows.shape[-1]))
         return jnp.concatenate(blocks)
 
-    def _split(self, tree: Any) -> Any:
-        """What one device holds, in its row blocks: a new leading axis."""
-        return jax.tree.map(lambda a: a.reshape(self.blocks, -1, *a.shape[1:]), tree)
-
-    def by_block(self, function: Callable, points: tuple[Points, ...]) -> Array:
-        """The rows that a function makes of each row block of one device, one after another."""
-        y = lax.map(function, self._split(points))
-        return y.reshape(-1, y.shape[-1])
-
-    def fold(self, add: Callable, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
-        """add(... add(add(None, rows₁), rows₂) ..., rows_b)  over the row blocks of one device."""
-        split = self._split(points)
-        first = add(None, self.rows(theta, jax.tree.map(lambda a: a[0], split)))
-        rest = jax.tree.map(lambda a: a[1:], split)
-        out, _ = lax.scan(lambda out, block: (add(out, self.rows(theta, block)), None), first, rest)
-        return out
-
-    def multiply(
-        self,
-        theta: Float[Array, " p"],
-        points: tuple[Points, ...],
-        v: Float[Array, "p k"],
-    ) -> tuple[Float[Array, "n k"], Float[Array, " n"]]:
-        """(J V, r) in row blocks, both sharded over the points; V replicated. J is not stored."""
-
-        def local(theta, points, v):
-            both = jnp.pad(v, ((0, 1), (0, 1))).at[-1, -1].set(1.0)  # [J | r] is not taken apart
-            y = self.by_block(lambda block: self.rows(theta, block) @ both, points)
-            return y[:, :-1], y[:, -1]
-
-        return self.on_devices(local, SHARDED, REPLICATED)(theta, points, v)
-
-    def multiply_transposed(
-        self,
-        theta: Float[Array, " p"],
-        points: tuple[Points, ...],
-        u: Float[Array, "n k"],
-    ) -> Float[Array, "p k"]:
-        """Jᵀ U in row blocks, summed over the devices; U sharded as `multiply` leaves J V."""
-
-        def local(theta, points, u):
-            def add(sum, block):
-                points, u = block
-                return sum + self.rows(theta, points).T @ u, None
-
-            zero = jnp.zeros((theta.shape[0] + 1, u.shape[1]), u.dtype)
-            return lax.psum(lax.scan(add, zero, self._split((points, u)))[0], POINTS)[:-1]
-
-        return self.on_devices(local, REPLICATED, SHARDED)(theta, points, u)
-
-    def block_rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
-        """All rows [J | r] of one device, in the order of `multiply`, shape (rows, p + 1)."""
-        return self.by_block(partial(self.rows, theta), points)
-
-    def term_losses(
-        self, theta: Float[Array, " p"], points: tuple[Points, ...]
-    ) -> Float[Array, " terms"]:
-        """Weighted mean square residual of every term; their sum is the loss. Replicated."""
-        return self._summed(lambda t, p: jnp.stack(self._squares(t, p)), theta, points)
-
-    def losses(self, thetas: Float[Array, "t p"], points: tuple[Points, ...]) -> Float[Array, " t"]:
-        """Mean square residuals at t trial parameter vectors: a few trials at a time on every
-        device, one collective for all of them."""
-
-        count = thetas.shape[0]
-        blocks = -(-count // TRIALS)
-        padded = jnp.pad(thetas, ((0, -count % blocks), (0, 0)), mode="edge")
-
-        def local(thetas, points):
-            square = jax.vmap(lambda theta: sum(self._squares(theta, points)))
-            return lax.map(square, thetas)
-
-        split = padded.reshape(blocks, -1, thetas.shape[1])
-        return self._summed(local, split, points).reshape(-1)[:count]
-
-    def _squares(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> list[Array]:
+    def squares(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> list[Array]:
         """Sum of the squared weighted residuals of every term on one device's points."""
         return [
-            jnp.sum(self.weighted(term, theta, block) ** 2)
-            for term, block in zip(self.terms, points, strict=True)
+            jnp.sum(self.weighted(term, theta, of_term) ** 2)
+            for term, of_term in zip(self.terms, points, strict=True)
         ]
 
-    def _summed(self, local: Callable, theta: Array, points: tuple[Points, ...]) -> Array:
-        """Σ over the devices of  local(θ, the points of the device).  Replicated."""
 
-        def sums(theta, points):
-            return lax.psum(local(theta, points), POINTS)
+@dataclass(frozen=True)
+class Rows:
+    """The weighted rows [J | r] of a residual system at θ and its points. They are made block by
+    block where they are used, and never stored whole.
 
-        return self.on_devices(sums, REPLICATED)(theta, points)
+    On the mesh `points` are sharded and θ is replicated. `on_devices` hands every device the same
+    object with its own points only: `fold`, `by_block` and `whole` are for there.
+    """
 
-    def on_rows(self, local: Callable) -> Callable:
+    residual: Residual
+    theta: Float[Array, " p"]
+    points: tuple[Points, ...]
+
+    @property
+    def p(self) -> int:
+        """P, the number of parameters."""
+        return self.theta.shape[0]
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices over which the points are sharded."""
+        return self.residual.mesh
+
+    @property
+    def trials(self) -> Trials:
+        """What a rule may ask of the residual at other parameters."""
+        return Trials(self)
+
+    # -- on one device ---------------------------------------------------------------------------
+
+    def split(self, tree: Any) -> Any:
+        """What one device holds, in its row blocks: a new leading axis."""
+        blocks = self.residual.blocks
+        return jax.tree.map(lambda a: a.reshape(blocks, -1, *a.shape[1:]), tree)
+
+    def by_block(self, function: Callable) -> Array:
+        """The rows that a function makes of the points of each row block, one after another."""
+        y = lax.map(function, self.split(self.points))
+        return y.reshape(-1, y.shape[-1])
+
+    def whole(self) -> Float[Array, "n p+1"]:
+        """All rows [J | r] of one device, in the order of `multiply`."""
+        return self.by_block(lambda points: self.residual.block(self.theta, points))
+
+    def fold(self, add: Callable) -> Any:
+        """add(... add(add(None, rows₁), rows₂) ..., rows_b)  over the row blocks."""
+        split, block = self.split(self.points), self.residual.block
+        first = add(None, block(self.theta, jax.tree.map(lambda a: a[0], split)))
+        rest = jax.tree.map(lambda a: a[1:], split)
+        out, _ = lax.scan(
+            lambda out, points: (add(out, block(self.theta, points)), None), first, rest
+        )
+        return out
+
+    # -- over all devices ------------------------------------------------------------------------
+
+    def on_devices(self, local: Callable, out: Any, *more: Any) -> Callable:
+        """local(rows of the device, ...) on every device; more arguments are laid out as `more`
+        says, and what it gives as `out`."""
+
+        def with_own_points(theta, points, *others):
+            return local(replace(self, theta=theta, points=points), *others)
+
+        mapped = jax.shard_map(
+            with_own_points,
+            mesh=self.mesh,
+            in_specs=(REPLICATED, SHARDED, *more),
+            out_specs=out,
+            check_vma=False,
+        )
+        return lambda *others: mapped(self.theta, self.points, *others)
+
+    def on_matrix(self, local: Callable) -> Callable:
         """local(its rows of one sharded matrix, the number of devices) -> (rows, replicated)."""
         return jax.shard_map(
             lambda a: local(a, self.mesh.size),
@@ -226,13 +212,109 @@ class Residual:
             check_vma=False,
         )
 
-    def on_devices(self, local: Callable, out: Any, *more: Any) -> Callable:
-        """local(θ, points, ...) on every device: θ whole, its own points, more arguments laid out
-        as `more` says; what it gives is laid out as `out`."""
-        return jax.shard_map(
-            local,
-            mesh=self.mesh,
-            in_specs=(REPLICATED, SHARDED, *more),
-            out_specs=out,
-            check_vma=False,
-        )
+    def multiply(self, v: Float[Array, "p k"]) -> tuple[Float[Array, "n k"], Float[Array, " n"]]:
+        """(J V, r) in row blocks, both sharded over the points; V replicated. J is not stored."""
+
+        def local(rows, v):
+            both = jnp.pad(v, ((0, 1), (0, 1))).at[-1, -1].set(1.0)  # [J | r] is not taken apart
+            y = rows.by_block(lambda points: rows.residual.block(rows.theta, points) @ both)
+            return y[:, :-1], y[:, -1]
+
+        return self.on_devices(local, SHARDED, REPLICATED)(v)
+
+    def multiply_transposed(self, u: Float[Array, "n k"]) -> Float[Array, "p k"]:
+        """Jᵀ U in row blocks, summed over the devices; U sharded as `multiply` leaves J V."""
+
+        def local(rows, u):
+            def add(sum, block):
+                points, u = block
+                return sum + rows.residual.block(rows.theta, points).T @ u, None
+
+            zero = jnp.zeros((rows.p + 1, u.shape[1]), u.dtype)
+            return lax.psum(lax.scan(add, zero, rows.split((rows.points, u)))[0], POINTS)[:-1]
+
+        return self.on_devices(local, REPLICATED, SHARDED)(u)
+
+    def normal_equations(self) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
+        """(JᵀJ, Jᵀr), summed over the devices; all rows of a device are there at once."""
+
+        def local(rows):
+            block = rows.residual.block(rows.theta, rows.points)
+            return lax.psum(block[:, :-1].T @ block, POINTS)
+
+        product = self.on_devices(local, REPLICATED)()
+        return product[:, :-1], product[:, -1]
+
+    def term_losses(self) -> Float[Array, " terms"]:
+        """Weighted mean square residual of every term; their sum is the loss. Replicated."""
+
+        def local(rows):
+            return lax.psum(jnp.stack(rows.residual.squares(rows.theta, rows.points)), POINTS)
+
+        return self.on_devices(local, REPLICATED)()
+
+    def losses(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """Mean square residuals at t trial parameter vectors: a few trials at a time on every
+        device, one collective for all of them."""
+        count = thetas.shape[0]
+        blocks = -(-count // TRIALS)
+        padded = jnp.pad(thetas, ((0, -count % blocks), (0, 0)), mode="edge")
+
+        def local(rows, thetas):
+            square = jax.vmap(lambda theta: sum(rows.residual.squares(theta, rows.points)))
+            return lax.psum(lax.map(square, thetas), POINTS)
+
+        split = padded.reshape(blocks, -1, thetas.shape[1])
+        return self.on_devices(local, REPLICATED, REPLICATED)(split).reshape(-1)[:count]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The residual at trial parameters, as the rules see it; its rows are those at θ, where the
+    step begins."""
+
+    rows: Rows
+
+    def __call__(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """The mean square residual at t parameter vectors."""
+        return self.rows.losses(thetas)
+
+    def pulled_back(self, thetas: Float[Array, "t p"]) -> Float[Array, "t p"]:
+        """J(θ)ᵀ r(θ_t): the residuals, sharded like the points, meet the rows in row blocks."""
+
+        def local(rows, thetas):
+            residual = rows.residual
+
+            def of_block(points):
+                def at(theta):
+                    terms = zip(residual.terms, points, strict=True)
+                    return jnp.concatenate(
+                        [residual.weighted(t, theta, p).ravel() for t, p in terms]
+                    )
+
+                return lax.map(at, thetas, batch_size=TRIALS).T
+
+            return rows.by_block(of_block)
+
+        u = self.rows.on_devices(local, SHARDED, REPLICATED)(thetas)
+        return self.rows.multiply_transposed(u).T
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The mean square residual on given points, as the baselines see it."""
+
+    residual: Residual
+    points: tuple[Points, ...]
+
+    def __call__(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
+        """L(θ)."""
+        return jnp.sum(self.residual.rows(theta, self.points).term_losses())
+
+    def batch(self, thetas: Float[Array, "t p"]) -> Float[Array, " t"]:
+        """L at t parameter vectors."""
+        return self.residual.rows(thetas[0], self.points).losses(thetas)
+
+    def gram(self, theta: Float[Array, " p"]) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
+        """(JᵀJ, Jᵀr), summed over the devices."""
+        return self.residual.rows(theta, self.points).normal_equations()

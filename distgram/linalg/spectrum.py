@@ -7,7 +7,7 @@ range of φ̂ give the direction of every spectral filter and the reconstruction
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 # A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
 # and runs end at 10 to 40 times that in mean square.
 FLOOR_FACTOR = 100.0
+# Of a spectrum in hand, or as recorded.
+Values = TypeVar("Values", Array, np.ndarray)
 
 
 class Determined(NamedTuple):
@@ -59,6 +61,10 @@ class Spectrum(NamedTuple):
         """
         tail = jnp.concatenate([jnp.atleast_1d(self.outside) ** 2, self.c[::-1] ** 2])
         return jnp.sqrt(jnp.cumsum(tail)[::-1])
+
+    def crossing_rank(self) -> Int[Array, ""]:
+        """r∩ of this spectrum, see the function `crossing_rank`."""
+        return crossing_rank(self.s, self.rce())
 
     def direction(self, filter: Float[Array, "*t k"]) -> Float[Array, "*t p"]:
         """Filtered least-squares direction  d = Σᵢ fᵢ (cᵢ / sᵢ) vᵢ;  θ - d is the step.
@@ -111,6 +117,40 @@ class Spectrum(NamedTuple):
     def floor(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
         """The mean square residual below which a loss is rounding:  100 parameter_rounding²."""
         return FLOOR_FACTOR * self.parameter_rounding(theta) ** 2
+
+
+class SpectrumSummary(NamedTuple):
+    """What is kept of the spectrum of a step: singular values, RCE, the precision floor of the mean
+    square residual, and the bound on what was left out. Empty or nan where there is no spectrum."""
+
+    singular_values: Float[Array, " k"]
+    rce: Float[Array, " k+1"]
+    floor: Float[Array, ""]
+    left_out: Float[Array | np.ndarray, ""]
+
+
+def summary(spectrum: Spectrum, theta: Float[Array, " p"]) -> SpectrumSummary:
+    """The summary of a spectrum at the parameters θ."""
+    return SpectrumSummary(spectrum.s, spectrum.rce(), spectrum.floor(theta), spectrum.left_out)
+
+
+def no_spectrum() -> SpectrumSummary:
+    """The summary of a step that has made no spectrum."""
+    nan = jnp.asarray(jnp.nan)
+    return SpectrumSummary(jnp.zeros(0), jnp.zeros(0), nan, nan)
+
+
+def crossing_rank(s: Values, rce: Values) -> Values:
+    """r∩ = #{n : Δ̂_m > RCE_m for all m <= n}, n = 1..k: the index where the two curves cross.
+
+    Args:
+        s, rce: singular values (..., k) and reconstruction errors (..., k+1) of one spectrum or of
+            several; nan, which fills up shorter recorded spectra, ends the count.
+
+    Source: Schwencke, Rousselot, Shilova, Furtlehner 2025 (AMStramGRAM).
+    """
+    above: Any = s > rce[..., 1:]
+    return above.cumprod(axis=-1).sum(axis=-1)
 
 
 def hard_cutoff(spectrum: Spectrum, rank: Array) -> Float[Array, " k"]:

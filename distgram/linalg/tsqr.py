@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.linalg.butterfly import meet, square_at_least
+from distgram.linalg.dual import Dual
 from distgram.linalg.factorization import Factorization
-from distgram.linalg.jacobi import spectrum_by_jacobi
 from distgram.linalg.mesh import REPLICATED
-from distgram.linalg.rows import Points, Residual
-from distgram.linalg.spectrum import Spectrum
+from distgram.linalg.rows import Rows
+from distgram.linalg.spectrum import Determined, Spectrum
 
 
 def triangle(rows: Float[Array, "n q"]) -> Float[Array, "q q"]:
@@ -35,31 +35,36 @@ def spectrum_of_triangle(r: Float[Array, "q q"]) -> Spectrum:
 
 @dataclass(frozen=True)
 class TSQR(Factorization):
-    """Streamed TSQR over the row blocks of a device, then over the devices.
+    """Streamed TSQR over the row blocks of a device, then over the devices; LAPACK's SVD of the
+    triangle, the same on every device."""
 
-    Args:
-        svd: of the triangle: 'lapack', the same on every device, or 'jacobi', over the devices;
-            `jacobi` says from which size on that pays.
-    """
+    name = "tsqr"
 
-    svd: str = "lapack"
+    def __call__(self, rows, needs, state):
+        return spectrum_of_triangle(self.reduce(rows)), state
 
-    def __call__(self, residual, theta, points, needs, state):
-        r = self.reduce(residual, theta, points)
-        if self.svd == "jacobi":
-            return spectrum_by_jacobi(r, residual.mesh), state
-        return spectrum_of_triangle(r), state
-
-    def reduce(
-        self, residual: Residual, theta: Float[Array, " p"], points: tuple[Points, ...]
-    ) -> Float[Array, "q q"]:
+    def reduce(self, rows: Rows) -> Float[Array, "q q"]:
         """R of the QR of all rows [φ̂ | r], q = p + 1, replicated."""
 
-        def fold(theta, points):
-            def add(r, rows):
-                return triangle(rows if r is None else jnp.concatenate([r, rows]))
+        def fold(mine):
+            def add(r, block):
+                return triangle(block if r is None else jnp.concatenate([r, block]))
 
-            r, _ = meet(residual.fold(add, theta, points), residual.mesh.size)
+            r, _ = meet(mine.fold(add), rows.mesh.size)
             return r
 
-        return residual.on_devices(fold, REPLICATED)(theta, points)
+        return rows.on_devices(fold, REPLICATED)()
+
+
+def whole_spectrum(rows: Rows) -> Spectrum:
+    """The spectrum with all its triplets, outside of the steps of a run: by TSQR where there are as
+    many rows as parameters, by its dual where there are fewer. Called inside jit."""
+
+    def everything(spectrum: Spectrum) -> Determined:
+        return Determined(jnp.asarray(True), jnp.asarray(spectrum.s.shape[0]), 0.0)
+
+    residual, theta = rows.residual, rows.theta
+    terms = zip(residual.terms, rows.points, strict=True)
+    count = sum(residual.weighted(term, theta, points).size for term, points in terms)
+    factorization = TSQR() if count >= rows.p else Dual()
+    return factorization(rows, everything, ())[0]

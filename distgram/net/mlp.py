@@ -1,8 +1,4 @@
-"""Networks u(x; θ) in flax.nnx, and their parameters as one flat vector θ.
-
-A model maps one point (d,) to (m,) values: input features, a multilayer perceptron, and, where a
-config asks for it, an output transform that satisfies conditions exactly.
-"""
+"""The multilayer perceptron, behind its input features."""
 
 from __future__ import annotations
 
@@ -13,16 +9,16 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from distgram.errors import ModelError, nearest
-from distgram.net.features import FEATURES, Features
-from distgram.pde.problem import Field, HardConstraint
+from distgram.errors import ModelError, nearest, require
+from distgram.net.features import FEATURES, Features, Stretch
+from distgram.net.network import Network
+from distgram.net.sine import sine
 
 ACTIVATIONS: dict[str, Callable] = {
     "tanh": jnp.tanh,
-    "sin": jnp.sin,
+    "sin": sine,
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
@@ -41,7 +37,7 @@ def _weight(key: PRNGKeyArray, kind: str, n_in: int, n_out: int, gain: float) ->
     return spread * jax.random.normal(key, (n_out, n_in), jnp.float64)
 
 
-class MLP(nnx.Module):
+class Perceptron(nnx.Module):
     """u = W_L h_{L-1} + b_L,  h_l = σ(a_l (W_l h_{l-1} + b_l)),  h_0 = φ(x).
 
     The scales a_l (one a hidden layer) are trained only if `activation_scale`; else they are 1.
@@ -66,16 +62,6 @@ class MLP(nnx.Module):
         gain: float = 1.0,
         activation_scale: bool = False,
     ):
-        for name, value, choices in (
-            ("activation", activation, ACTIVATIONS),
-            ("initialization", initialization, INITIALIZATIONS),
-            ("features", features.kind, FEATURES),
-        ):
-            if value not in choices:
-                raise ModelError(
-                    f"model.{name} = {value!r} is not known: {nearest(value, choices)}"
-                )
-        features.check()
         self.features, self.activation = features, activation
         sizes = [features.width, *hidden, outputs]
         key, feature_key = jax.random.split(key)
@@ -110,34 +96,65 @@ class MLP(nnx.Module):
 
 
 @dataclass(frozen=True)
-class FlatModel:
-    """A network as a function of one flat vector:  field(θ) is the field x -> u(x; θ).
+class MLP(Network):
+    """A multilayer perceptron behind input features: see `Perceptron` and `Features`.
 
-    `theta0` are the initial parameters, shape (p,); `p` their number.
+    Args:
+        hidden: widths of the hidden layers, >= 1.
+        activation: one of ACTIVATIONS. initialization: one of INITIALIZATIONS.
+        gain: factor of the initial hidden weights, dimensionless (5/3 with 'orthogonal' and tanh).
+        activation_scale: whether each hidden layer has a trained scale in front of its activation.
+        features, modes, feature_scale, even, stretch: of `Features`.
     """
 
-    theta0: Float[Array, " p"]
-    unravel: Callable
-    graph: nnx.GraphDef
-    rest: nnx.State
-    constraint: HardConstraint | None = None
+    hidden: Sequence[int] = (32, 32)
+    activation: str = "tanh"
+    initialization: str = "fan_in"
+    gain: float = 1.0
+    activation_scale: bool = False
+    features: str = "none"
+    modes: int = 1
+    feature_scale: float = 1.0
+    even: tuple[int, ...] = ()
+    stretch: tuple[Stretch, ...] = ()
 
-    @property
-    def p(self) -> int:
-        """P, the number of parameters."""
-        return self.theta0.shape[0]
+    def __post_init__(self):
+        for name in ("hidden", "even", "stretch"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        wide = bool(self.hidden) and all(isinstance(n, int) and n >= 1 for n in self.hidden)
+        require(wide, self, "hidden", "at least one layer, each of an integer >= 1", ModelError)
+        for name, choices in (
+            ("activation", ACTIVATIONS),
+            ("initialization", INITIALIZATIONS),
+            ("features", FEATURES),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                hint = nearest(str(value), choices)
+                raise ModelError(f"MLP.{name} = {value!r} is not known: {hint}")
+        for name in ("gain", "feature_scale"):
+            good = 0 < getattr(self, name) < math.inf
+            require(good, self, name, "a finite number > 0", ModelError)
+        require(self.modes >= 1, self, "modes", "at least 1", ModelError)
 
-    def field(self, theta: Float[Array, " p"]) -> Field:
-        """The field u(.; θ), with the output transform g + l·n where there is one."""
-        network = nnx.merge(self.graph, self.unravel(theta), self.rest)
-        if self.constraint is None:
-            return network
-        lift, distance = self.constraint.lift, self.constraint.distance
-        return lambda x: lift(x) + distance(x) * network(x)
-
-
-def flatten(network: nnx.Module, constraint: HardConstraint | None = None) -> FlatModel:
-    """Flatten the trainable parameters of an nnx module, once, at the edge."""
-    graph, params, rest = nnx.split(network, nnx.Param, ...)
-    theta0, unravel = ravel_pytree(params)
-    return FlatModel(theta0, unravel, graph, rest, constraint)
+    def build(self, problem, key):
+        features = Features(
+            self.features,
+            problem.domain.lower,
+            problem.domain.upper,
+            problem.periods or (None,) * problem.dim,
+            self.modes,
+            self.feature_scale,
+            self.even,
+            self.stretch,
+        )
+        features.check()
+        return Perceptron(
+            features,
+            self.hidden,
+            problem.outputs,
+            key=key,
+            activation=self.activation,
+            initialization=self.initialization,
+            gain=self.gain,
+            activation_scale=self.activation_scale,
+        )

@@ -11,7 +11,7 @@ the solver knows: the field u(.; θ) carries its coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from distgram.net.mlp import FlatModel
+from distgram.errors import ProblemError, require
+from distgram.net.network import FlatModel
 from distgram.pde.problem import Field, Problem, Term
 
 Pose = Callable[[Mapping[str, Any]], Problem]
@@ -31,17 +32,27 @@ class Unknown:
 
     Args:
         positive: c > 0 for every ξ, by a logarithm; initial must then be > 0.
-        scale: the change of c for one unit of ξ where c is not `positive`, > 0, in the units of c.
+        scale: the change of c for one unit of ξ where c is not `positive`, > 0, in the units of c;
+            None: |initial|, or 1 where that is 0.
+        name: the parameter of the problem; given by the run.
     """
 
-    name: str
     initial: float
-    positive: bool
-    scale: float
+    positive: bool = False
+    scale: float | None = None
+    name: str = field(default="", metadata={"planned": True})
+
+    def __post_init__(self):
+        above = not self.positive or self.initial > 0
+        require(above, self, "initial", "a number > 0 where positive = true", ProblemError)
+        good = self.scale is None or (self.scale > 0 and not self.positive)
+        require(good, self, "scale", "a number > 0, and none where positive = true", ProblemError)
 
     def value(self, xi: Float[Array, ""]) -> Float[Array, ""]:
         """c(ξ)."""
-        return self.initial * jnp.exp(xi) if self.positive else self.initial + self.scale * xi
+        if self.positive:
+            return self.initial * jnp.exp(xi)
+        return self.initial + (self.scale or abs(self.initial) or 1.0) * xi
 
 
 class Inverse(nnx.Module):
@@ -75,12 +86,9 @@ def posed(term: Term, pose: Pose) -> Term:
     def operator(u: Field) -> Field:
         assert isinstance(u, Inverse)
         (here,) = (t for t in pose(u.coefficients).terms if t.name == term.name)
-        return lambda x: here.operator(u)(x) - here.target(x)
+        return here.residual(u)
 
-    def zero(x: Float[Array, " d"]) -> Array:
-        return jnp.zeros_like(term.target(x))
-
-    return replace(term, operator=operator, target=zero)
+    return replace(term, operator=operator, target=0.0)
 
 
 def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from distgram.errors import ProblemError
 from distgram.geometry.regions import Sites
 from distgram.pde import tables
 from distgram.pde.problem import Field, Problem, Term
@@ -32,6 +33,42 @@ class Measurements(Sites):
     def variance(self) -> Float[np.ndarray, " n"] | None:
         """σ², which is the density of the points over the uniform one: the weights are 1/σ²."""
         return None if self.sigma is None else self.sigma**2
+
+
+def measured(x, values, sigma=None, weight: float = 1.0, outputs=None) -> Term:
+    """The term  u(x_i) = values_i  of measurements.
+
+    Args:
+        x: places (n, d). values: (n,) or (n, k), of the components `outputs` of u, by default the
+            first k. sigma: standard deviations of the noise (n,), in the units of u, > 0; None: not
+            known, all alike. weight: factor of the mean square in the loss, dimensionless.
+
+    Raises:
+        ProblemError: arrays whose lengths differ, or values that are not finite.
+    """
+    x, values = np.atleast_2d(np.asarray(x, np.float64)), np.asarray(values, np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    d, chosen = x.shape[1], np.arange(values.shape[1]) if outputs is None else np.asarray(outputs)
+    sigma = None if sigma is None else np.broadcast_to(np.asarray(sigma, np.float64), (len(x),))
+    if len(values) != len(x) or len(chosen) != values.shape[1]:
+        raise ProblemError(
+            f"measured: x of shape {x.shape}, values of shape {values.shape}, outputs "
+            f"{chosen.tolist()}: expected as many values as places, and an output for each column."
+        )
+    if not (np.isfinite(values).all() and (sigma is None or (sigma > 0).all())):
+        raise ProblemError("measured: expected finite values, and sigma > 0.")
+
+    def operator(u: Field) -> Field:
+        return lambda row: u(row[:d])[chosen]
+
+    rows = np.concatenate([x, values], axis=1)
+    return Term(
+        operator=operator,
+        target=lambda row: row[d:],
+        region=Measurements(rows, sigma),
+        weight=weight,
+        name="data",
+    )
 
 
 def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
@@ -63,7 +100,8 @@ def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
         return lambda row: u(row[:d])[np.asarray(measured)]
 
     rows = np.concatenate([x, values], axis=1)
-    return Term(name, operator, lambda row: row[d:], Measurements(rows, sigma), weight)
+    region = Measurements(rows, sigma)
+    return Term(operator, lambda row: row[d:], region, weight, kind="data", name=name)
 
 
 def read_points(path: Path, problem: Problem) -> Float[np.ndarray, "n d"]:

@@ -17,6 +17,7 @@ from folx.api import FwdJacobian, FwdLaplArray
 from jaxtyping import Array, Float
 
 from distgram.errors import OperatorError
+from distgram.geometry.regions import Region
 
 Vector = Float[Array, " m"]
 Field = Callable[[Float[Array, " d"]], Vector]
@@ -74,6 +75,12 @@ def divergence(u: Field) -> Field:
         return jnp.trace(jacobian)[None]
 
     return derivative
+
+
+def normal_derivative(u: Field, region: Region) -> Field:
+    """The derivative  n . grad u  of all components along the outward normal n of a boundary,
+    shape (m,)."""
+    return lambda x: jax.jvp(u, (x,), (region.normal(x),))[1]
 
 
 def laplacian(u: Field, axes: Sequence[int] | None = None) -> Field:

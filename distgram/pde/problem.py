@@ -7,8 +7,9 @@ does not depend on its own residual.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,35 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Region
+from distgram.geometry.regions import Box, Region, Sites
 
 Field = Callable[[Float[Array, " d"]], Float[Array, " m"]]
 Operator = Callable[[Field], Field]
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """A function of x with its scalar values as vectors of one component."""
+
+    function: Field
+
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, " m"]:
+        return jnp.atleast_1d(self.function(x))
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """The field of one constant value, () or (m,)."""
+
+    value: np.ndarray
+
+    def __call__(self, x: Float[Array, " d"]) -> Array:
+        return jnp.asarray(self.value)
+
+
+def is_constant(target: Field) -> bool:
+    """Whether a target is a plain number, which holds for every equation of a term."""
+    return isinstance(target, Constant)
 
 
 @dataclass(frozen=True)
@@ -27,24 +53,44 @@ class Term:
     """One equation of a problem:  D[u](x) = f(x)  for x in a region.
 
     Args:
-        name: the term's name; `[points]` in a config refers to it.
-        operator: D, a function of a field that gives a field, (d,) -> (m,).
-        target: f, a field (d,) -> (m,) with as many components as D[u].
+        operator: D, a function of a field that gives a field, (d,) -> (m,), or () for one equation.
+        target: f, a number, or a function of x (d,) that gives () or as many components as D[u].
         region: where the equation holds.
         weight: factor of the term's mean square in the loss, dimensionless, > 0.
+        kind: what the condition is called, 'equation' where it has no other name.
+        name: given by the problem; `points` refer to it.
     """
 
-    name: str
     operator: Operator
-    target: Field
+    target: Any  # a number or a function as given, a function from then on
     region: Region
     weight: float = 1.0
+    kind: str = "equation"
+    name: str = ""
 
     def __post_init__(self):
+        for key in ("operator", "target"):
+            given = getattr(self, key)
+            if key == "target" and isinstance(given, int | float | np.ndarray | jax.Array):
+                object.__setattr__(self, key, Constant(np.asarray(given, np.float64)))
+            elif not callable(given):
+                what = (
+                    "a function of a field" if key == "operator" else "a number or a function of x"
+                )
+                raise ProblemError(f"Term({key}={given!r}): expected {what}.")
+        if not isinstance(self.region, Region):
+            raise ProblemError(
+                f"Term(region={self.region!r}): expected a Region: a Box, faces of one as in "
+                "box.boundary, or Sites."
+            )
         if not (np.isfinite(self.weight) and self.weight > 0):
             raise ProblemError(
                 f"Term {self.name!r}: weight={self.weight!r}: expected a finite number > 0."
             )
+
+    def residual(self, u: Field) -> Field:
+        """D[u] - f  as a field of m components, one an equation; a constant f holds for each."""
+        return lambda x: jnp.atleast_1d(self.operator(u)(x)) - self.target(x)
 
 
 @dataclass(frozen=True)
@@ -82,9 +128,10 @@ class Problem:
     """A partial differential equation with its conditions, and its known solution if there is one.
 
     Args:
-        name: the registered name.
         domain: the box that contains all regions, d inputs in the order of `inputs`.
-        terms: the equations; their weighted mean squares add up to the loss.
+        terms: the equations by name; their weighted mean squares add up to the loss. Afterwards a
+            tuple of terms, each with its name.
+        name: the registered name, for what is printed.
         exact: the exact solution as a field, if known.
         reference: a function that gives a reference table, where no closed form exists.
         outputs: m, the number of components of u.
@@ -94,9 +141,9 @@ class Problem:
         time: the coordinate that is time, None where there is none; `[time]` in a config cuts it.
     """
 
-    name: str
     domain: Box
-    terms: tuple[Term, ...]
+    terms: Any  # Mapping[str, Term] as given, tuple[Term, ...] from then on
+    name: str = field(default="problem", kw_only=True)
     exact: Field | None = None
     reference: Callable[[], Reference] | None = None
     outputs: int = 1
@@ -106,13 +153,18 @@ class Problem:
     time: int | None = None
 
     def __post_init__(self):
+        object.__setattr__(self, "terms", self._named(self.terms))
+        if self.exact is not None and not isinstance(self.exact, Vector):
+            object.__setattr__(self, "exact", Vector(self.exact))
         names = [t.name for t in self.terms]
+        if not isinstance(self.domain, Box):
+            raise ProblemError(f"Problem(domain={self.domain!r}): expected a Box.")
         if not names:
             raise ProblemError(f"Problem {self.name!r}: expected at least one term.")
         if len(set(names)) < len(names):
             raise ProblemError(f"Problem {self.name!r}: term names {names} are not all different.")
         for t in self.terms:
-            if t.region.dim != self.dim:
+            if t.region.dim != self.dim and not isinstance(t.region, Sites):
                 raise ProblemError(
                     f"Problem {self.name!r}, term {t.name!r}: its region has dimension "
                     f"{t.region.dim}, expected {self.dim}, the dimension of the domain."
@@ -135,6 +187,24 @@ class Problem:
                 f"Problem {self.name!r}: time={self.time!r}: expected None or a coordinate, "
                 f"0 <= time < {self.dim}."
             )
+
+    def _named(self, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Term, ...]:
+        """The terms as a tuple, each with its name."""
+        if isinstance(terms, Mapping):
+            for name, term in terms.items():
+                if not isinstance(term, Term):
+                    raise ProblemError(
+                        f"Problem {self.name!r}, terms[{name!r}] = {term!r}: expected a Term, as "
+                        "Term(operator, target, region) or Dirichlet(value, region) give."
+                    )
+            return tuple(replace(term, name=str(name)) for name, term in terms.items())
+        terms = tuple(terms)
+        if not all(isinstance(term, Term) and term.name for term in terms):
+            raise ProblemError(
+                f"Problem {self.name!r}: terms = {terms!r}: expected a mapping of names to Terms, "
+                'as in {"interior": Term(operator, target, region)}.'
+            )
+        return terms
 
     @property
     def dim(self) -> int:

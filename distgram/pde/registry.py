@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
+import importlib.util
 import inspect
-import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import ModuleType
+from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
 from distgram.errors import ProblemError, nearest
 from distgram.pde import problems
 from distgram.pde.problem import Problem
-from distgram.store import storage
-from distgram.store.storage import Folder
 
 Build = Callable[[Mapping[str, Any]], Problem]  # parameters -> the problem
 
@@ -61,7 +61,7 @@ def builder(name: str) -> Build:
     return partial(_build, PROBLEMS[name], f"problem {name!r}")
 
 
-def load_file(path: str | os.PathLike[str], parameters: Mapping[str, Any] | None = None) -> Problem:
+def load_file(path: Path, parameters: Mapping[str, Any] | None = None) -> Problem:
     """Build what a Python file defines as `problem`: a Problem, or a function that gives one.
 
     Raises:
@@ -70,13 +70,15 @@ def load_file(path: str | os.PathLike[str], parameters: Mapping[str, Any] | None
     return file_builder(path)(parameters or {})
 
 
-def file_builder(path: str | os.PathLike[str]) -> Build:
+def file_builder(path: Path) -> Build:
     """From parameters to the problem of a Python file, which is run once.
+
+    Args:
+        path: of pathlib, or like one.
 
     Raises:
         ProblemError: the file is missing, does not import, or defines no such name.
     """
-    path = storage.folder(path)
     if not path.is_file():
         raise ProblemError(f"problem.file = {str(path)!r}: no such file.")
     if path.suffix != ".py":
@@ -84,9 +86,14 @@ def file_builder(path: str | os.PathLike[str]) -> Build:
     module = ModuleType(USER_MODULE)
     module.__file__ = str(path)
     sys.modules[USER_MODULE] = module  # dataclasses look their module up
+    beside = str(path.parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # for the modules beside it, which may also be imported later
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
-    except (Exception, SystemExit) as error:
+        _Source(path).exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         where = getattr(error, "lineno", None) or _line_in(error, path)
         raise ProblemError(
             f"problem.file = {str(path)!r} does not import: "
@@ -105,7 +112,20 @@ def file_builder(path: str | os.PathLike[str]) -> Build:
     return partial(_build, made, what)
 
 
-def _line_in(error: BaseException, path: Folder) -> int | None:
+class _Source(importlib.abc.InspectLoader):
+    """The loader of a Python file, which may lie on any storage."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def get_source(self, fullname: str) -> str:
+        return importlib.util.decode_source(self._path.read_bytes())
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_source(fullname), str(self._path))
+
+
+def _line_in(error: BaseException, path: Path) -> int | None:
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):

@@ -36,7 +36,7 @@ def quiet(terms: int) -> Alarm:
     return Alarm(np.full(terms, np.inf), np.zeros(terms, int), np.zeros(terms, bool))
 
 
-def heard(alarm: Alarm, row: dict[str, Any]) -> Alarm:
+def observe(alarm: Alarm, row: dict[str, Any]) -> Alarm:
     """The alarm after a row of metrics."""
     before, rising = np.asarray(alarm.ratio), np.asarray(alarm.rising)
     ratio = _ratio(row)

@@ -1,21 +1,79 @@
-"""Collocation points of one term, drawn as a config asks; what cannot be drawn names its key."""
+"""Collocation points of one term: how many, by which sampler, where, and drawn for what."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
 
-from distgram.config.schema import PointsConfig
-from distgram.errors import ProblemError, RegionError
+from distgram.errors import ProblemError, RegionError, require
 from distgram.geometry.quadrature import quadrature
 from distgram.geometry.regions import Box, Sites
 from distgram.geometry.samplers import QUADRATURES, SAMPLERS, generator
 from distgram.pde.measurements import Measurements
 from distgram.pde.problem import Field, Term
+
+
+@dataclass(frozen=True)
+class Focus:
+    """A fraction of the points near one value of a coordinate, weighted back to the uniform
+    measure: see `samplers.focus`.
+
+    Args:
+        axis: the coordinate. center, width: in its units, width > 0. fraction: in (0, 1).
+    """
+
+    axis: int
+    center: float
+    width: float
+    fraction: float
+
+    def __post_init__(self):
+        require(self.axis >= 0, self, "axis", "at least 0", ProblemError)
+        require(0 < self.width < math.inf, self, "width", "a finite number > 0", ProblemError)
+        require(0 < self.fraction < 1, self, "fraction", "a number in (0, 1)", ProblemError)
+
+
+@dataclass(frozen=True)
+class Decay:
+    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end)).
+
+    Args:
+        axis: the coordinate. rate: > 0, in units of 1/x_axis.
+    """
+
+    axis: int
+    rate: float
+
+    def __post_init__(self):
+        require(self.axis >= 0, self, "axis", "at least 0", ProblemError)
+        require(0 < self.rate < math.inf, self, "rate", "a finite number > 0", ProblemError)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The collocation points of one term, and a factor of its weight in the loss.
+
+    Args:
+        count: how many, >= 1. sampler: one of SAMPLERS or QUADRATURES.
+        weight: factor of the term's mean square, dimensionless, > 0.
+        focus: where a share of the points gathers. decay: how the residual falls in weight.
+    """
+
+    count: int
+    sampler: str = "sobol"
+    weight: float = 1.0
+    focus: Focus | None = None
+    decay: Decay | None = None
+
+    def __post_init__(self):
+        whole = not isinstance(self.count, bool) and isinstance(self.count, int)
+        require(whole and self.count >= 1, self, "count", "an integer >= 1", ProblemError)
+        require(0 < self.weight < math.inf, self, "weight", "a finite number > 0", ProblemError)
 
 
 def fixed_count(term: Term) -> int | None:
@@ -29,8 +87,8 @@ def variance(term: Term) -> np.ndarray | None:
     return term.region.variance if isinstance(term.region, Measurements) else None
 
 
-def weighted(term: Term, wanted: PointsConfig) -> Term:
-    """A term whose residual is multiplied as a config asks: its mean square by a factor, itself by
+def weighted(term: Term, wanted: Draw) -> Term:
+    """A term whose residual is multiplied as asked: its mean square by a factor, itself by
 
         exp(-rate (x_axis - the lower end of the region)).
 
@@ -61,9 +119,7 @@ def weighted(term: Term, wanted: PointsConfig) -> Term:
     return replace(term, operator=lambda u: falling(operator(u)), target=falling(target))
 
 
-def draw(
-    term: Term, wanted: PointsConfig, key: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray | None]:
+def draw(term: Term, wanted: Draw, key: Sequence[int]) -> tuple[np.ndarray, np.ndarray | None]:
     """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
 
     Raises:
@@ -131,7 +187,7 @@ def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
 
 
 def draw_validation(
-    term: Term, wanted: PointsConfig, count: int, key: Sequence[int]
+    term: Term, wanted: Draw, count: int, key: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """As `draw`, of `count` points: where the training points are dense, so are these. A random
     sampler stands in for nodes, which would give the training points again.
@@ -140,14 +196,13 @@ def draw_validation(
         RegionError: a count that cannot be drawn.
     """
     count = fixed_count(term) or count
-    random = {"count": count, "sampler": "latin_hypercube"}
     with _named(f"rule.validation = {count}"):
-        return draw(term, wanted.model_copy(update=random), key)
+        return draw(term, replace(wanted, count=count, sampler="latin_hypercube"), key)
 
 
 @contextmanager
 def _named(where: str) -> Iterator[None]:
-    """Put the key of the config before what a region says."""
+    """Put the name of the term before what a region says."""
     try:
         yield
     except RegionError as error:

@@ -1,105 +1,307 @@
-"""One self-contained HTML page: style inside, images as base64, nothing fetched from anywhere."""
+"""The page of one run: its figures, their words, and the tables, from a folder or from memory."""
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Sequence
-from html import escape
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DPI = 150
+import tomli_w
 
-CSS = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --page: #fff; --line: #d0d7de;
-  --card: #f6f8fa; --warn: #9a3412; --first: #0072b2; --second: #d55e00; --third: #007a59; }
-@media screen and (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9da7b3;
-  --page: #14181d; --line: #343b44; --card: #1d232a; --warn: #fdba74; --first: #56b4e9;
-  --second: #ff8c42; --third: #34d399; }
-  img.lines { filter: invert(.9) hue-rotate(180deg); } img.map { filter: brightness(.9); } }
-body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: var(--ink);
-  background: var(--page); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { margin-bottom: 0; } h2 { margin-top: 2.4rem; scroll-margin-top: 1rem; }
-a { color: var(--first); } nav { margin: 1rem 0; } nav a { margin-right: 1rem; }
-.soft, figcaption { color: var(--soft); }
-.warn { color: var(--warn); border-left: 4px solid; padding-left: .8rem; }
-figure { margin: 1.2rem 0; } figure img { max-width: 100%; background: #fff; padding: .6rem;
-  box-sizing: border-box; border: 1px solid var(--line); border-radius: 6px; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; font-variant-numeric: tabular-nums; }
-pre { background: var(--card); padding: .8rem; overflow-x: auto; border-radius: 6px; }
-pre.command { white-space: pre-wrap; } nav a { display: inline-block; }
-svg[role=img] { width: 100%; height: auto; background: var(--card); border-radius: 6px; }
-svg text { fill: var(--ink); } svg path { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.axis { stroke: var(--soft); } svg .grid { stroke: var(--line); stroke-width: 1; }
-.first { stroke: var(--first); } .second { stroke: var(--second); }
-.third { stroke: var(--third); stroke-dasharray: 7 4; }
-.cut { stroke: var(--soft); stroke-dasharray: 5 4; } .frame[hidden] { display: none; }
-.ring { fill: var(--page); stroke: var(--ink); stroke-width: 2; }
-.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.6rem; padding: 0; }
-.controls { display: flex; gap: 1rem; align-items: center; } .controls input { flex: 1; }
-.controls button { font: inherit; min-width: 5rem; padding: .3rem .8rem; }
-@media print { body { margin: 0; max-width: none; font-size: 10.5pt; } nav, .film { display: none; }
-  figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
-  pre { white-space: pre-wrap; background: none; border: 1px solid var(--line); }
-  figure img { border: 0; padding: 0; max-height: 23cm; } .wide { overflow: visible; } }
-"""
+from distgram.errors import CheckpointError, UserError
+from distgram.report import curves, maps
+from distgram.report.curves import Arrays
+from distgram.report.html import Block, Code, Note, Picture, Table, number, page, picture, save
+from distgram.report.maps import Evaluated
+from distgram.store.run_folder import (
+    QUANTITIES,
+    Run,
+    RunRecord,
+    ended,
+    problem_name,
+    rule_name,
+    seed,
+    value,
+)
+
+HEADINGS = {
+    "solution": "Solution",
+    "slices": "Slices",
+    "convergence": "Convergence",
+    "spectrum": "Spectrum",
+    "flattening": "All spectra",
+    "cutoff": "What the cutoff did",
+    "points": "Points",
+    "residual": "Residual",
+}
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts, which are escaped. What is wider than the page scrolls in its own frame."""
-    lines = ["".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)]
-    lines += ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f'<div class="wide" tabindex="0"><table>{body}</table></div>'
-
-
-def image(path: Path, text: str, kind: str = "map") -> str:
-    """A PNG file as a data URI, with its alternative text.
+def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
+    """Write report.html into a run folder, and the figures beside it: figures/NAME.png, NAME one of
+    HEADINGS for which the run has the data. The map of the residual needs the solution: where the
+    problem is a file of the folder, that file is run.
 
     Args:
-        kind: "lines" on white, which a dark page inverts, or "map", whose colours it keeps.
+        steps: the steps whose spectra are shown, each the nearest that was recorded.
+
+    Raises:
+        RunError: no run folder, no logged step, or a file that cannot be read.
     """
-    data = base64.b64encode(path.read_bytes()).decode()
+    run = Run(Path(run_dir))
+    # what is cheap to read is read first, so that a broken file is reported before any drawing
+    heading, rest = _heading(run), _tables(run)
+    solution, missing = _solution(run)
+    drawn = figures(run, steps, solution)
+    folder = run.path / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, shown in drawn.items():
+        (folder / f"{name}.png").write_bytes(shown.png)
+    sections = _sections(run, drawn, steps)
+    if missing:
+        sections[HEADINGS["residual"]] = [Note(f"There is no map of the residual: {missing}")]
+    return save(run.path / "report.html", _page(run, heading, sections | rest))
+
+
+def write(
+    run: RunRecord,
+    path: Path,
+    steps: Sequence[int] | None = None,
+    solution: Evaluated | None = None,
+) -> Path:
+    """Write the page of a run to a file, which needs nothing beside itself; the file.
+
+    Args:
+        steps: as in `report`.
+        solution: what the run has found, for the map of its residual; None: there is no such map.
+
+    Raises:
+        RunError: of a run folder, as in `report`.
+    """
+    sections = _sections(run, figures(run, steps, solution), steps) | _tables(run)
+    return save(Path(path), _page(run, _heading(run), sections))
+
+
+def figures(
+    run: RunRecord, steps: Sequence[int] | None = None, solution: Evaluated | None = None
+) -> dict[str, Picture]:
+    """The figures for which the run has the data, by the names of HEADINGS, in its order."""
+    field, spectra, last = run.arrays("solution.npz"), run.arrays("spectra.npz"), run.metrics[-1]
+    drawn: dict[str, Picture] = {}
+    sliced = "slice_u" in field
+    # without a reference a map says more than points scattered over the same plane
+    if "u" in field and not (sliced and "reference" not in field):
+        words = (
+            "The solution, the reference where one is known, and the base-10 logarithm of the "
+            f"absolute error; L2 error {number(value(run, 'l2_error'))}."
+        )
+        drawn["solution"] = picture(maps.solution(field), words, "map")
+    if sliced:
+        u = field["slice_u"]
+        words = (
+            "The solution on planes through the centre of the domain, its values from "
+            f"{u.min():.3g} to {u.max():.3g}; where it is known the exact solution and the base-10 "
+            "logarithm of the absolute error."
+        )
+        drawn["slices"] = picture(maps.slices(field), words, "map")
+    drawn["convergence"] = picture(curves.convergence(run.metrics), _convergence_words(run))
+    if spectra:
+        drawn["spectrum"] = picture(curves.spectrum(spectra, steps), _spectrum_words(spectra))
+        if len(spectra["step"]) > 1:
+            # A static map and no film: all steps at once, on paper too, and no script in the page.
+            words = (
+                "Every recorded spectrum as one column: the base-10 logarithms of the singular "
+                "values and of the reconstruction errors over step and n, with the rank of the "
+                "step and r∩. Where a column of RCE is of one colour, RCE is flat."
+            )
+            drawn["flattening"] = picture(curves.flattening(spectra), words, "map")
+    if any(row.get("regularization") is not None for row in run.metrics):
+        refused = sum(row.get("accepted") is False for row in run.metrics)
+        words = (
+            "Against the step: mean square residual; rank of the step with r∩ and rε; cutoff on "
+            f"the singular values or λ; step size. At the end rank {number(last.get('rank'))}, "
+            f"cutoff or λ {number(last.get('regularization'))}; {refused} logged steps refused."
+        )
+        drawn["cutoff"] = picture(curves.cutoff(run.metrics, spectra), words)
+    if points := maps.points_by_term(field):
+        counted = ", ".join(f"{len(x)} in {term}" for term, x in points.items())
+        words = f"The collocation points, one colour and marker a term: {counted}."
+        drawn["points"] = picture(maps.points(field), words, "map")
+    if solution is not None and (found := maps.residual_maps(solution, field)):
+        rms = ", ".join(f"rms {m.rms:.2g} in {term}" for term, m in found.items())
+        words = (
+            "The base-10 logarithm of the absolute residual on a dense grid, one panel a term on a "
+            f"box, with the collocation points over it: {rms}."
+        )
+        drawn["residual"] = picture(maps.residual(found), words, "map")
+    return drawn
+
+
+def _solution(run: Run) -> tuple[Evaluated | None, str]:
+    """The solution of a run folder; or None and why, where its checkpoint cannot be used. None and
+    no reason where there is none yet."""
+    from distgram.config.saved import load
+    from distgram.store.checkpoint import newest
+
+    if not run.arrays("solution.npz"):
+        return None, ""
+    try:
+        newest(run.path / "checkpoints")
+    except CheckpointError:
+        return None, ""
+    try:
+        return load(run.path), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _page(run: RunRecord, heading: Sequence[Block], sections: Mapping[str, Sequence[Block]]) -> str:
+    return page(f"{problem_name(run)}, {rule_name(run)}", heading, sections)
+
+
+def _heading(run: RunRecord) -> list[Block]:
+    """How the run ended, its figures in one table, and a warning where one is due."""
+    reason = ended(run.result)
+    state = f"Ended by: {reason}" if reason else "Not finished: the values of the last logged step"
+    blocks: list[Block] = [
+        Note(f"Seed {number(seed(run))}. {state}."),
+        Table(list(QUANTITIES.values()), [[number(value(run, key)) for key in QUANTITIES]]),
+    ]
+    if overfitted := value(run, "overfitted"):
+        residual, heldout = value(run, "mean_square_residual"), value(run, "heldout_residual")
+        ratio = f"{heldout / residual:.2g}" if residual and heldout is not None else "many"
+        text = (
+            f"Overfitted ({', '.join(overfitted)}): the held-out mean square residual is {ratio} "
+            "times that on the collocation points: the equation may hold at those only. More or "
+            "better placed points would help."
+        )
+        blocks.append(Note(text, "warn"))
+    return blocks
+
+
+def _convergence_words(run: RunRecord) -> str:
+    """The convergence of a run in words."""
+    first, last = run.metrics[0], run.metrics[-1]
+    mean_square, error = (
+        f"from {number(first.get(key))} at step {first['step']} to {number(last.get(key))} at "
+        f"step {last['step']}"
+        for key in ("mean_square_residual", "l2_error")
+    )
     return (
-        f'<figure><img class="{kind}" alt="{escape(text)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(text)}</figcaption></figure>"
+        "Convergence against steps and against solving time, on training and held-out points, in "
+        f"total and by term: mean square residual {mean_square}, held-out at the end "
+        f"{number(last.get('heldout_residual'))}; L2 error {error}."
     )
 
 
-def sections(parts: dict[str, str]) -> list[str]:
-    """Headed parts, title -> HTML, after a list of links to them."""
-    names = {title: re.sub(r"\W+", "-", title.lower()) for title in parts}
-    links = "".join(f'<a href="#{name}">{escape(title)}</a>' for title, name in names.items())
-    headed = [f'<h2 id="{names[t]}">{escape(t)}</h2>{html}' for t, html in parts.items()]
-    return [f'<nav aria-label="on this page">{links}</nav>', *headed]
-
-
-def number(value: Any) -> str:
-    """A value for reading: three digits of a float, 'not known' for None, a list as its items."""
-    if value is None:
-        return "not known"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def html(title: str, body: Sequence[str]) -> str:
-    """The parts of `body`, which are HTML, as one page that reads well in dark, light and print."""
+def _spectrum_words(spectra: Arrays) -> str:
+    steps, crossing = spectra["step"], curves.crossings(spectra)
+    triangle = "" if curves.precision_ranks(spectra) is None else ", rε the triangle"
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>"
-        + "\n".join(body)
-        + "</main></body></html>\n"
+        "Singular values of the Jacobian and reconstruction errors RCE against their index n at "
+        "chosen steps; the cutoff is the dashed horizontal line, the rank the dotted vertical "
+        f"line, r∩ the circle where the curves cross{triangle}. From r∩ = {crossing[0]} at step "
+        f"{steps[0]} to {crossing[-1]} at step {steps[-1]}."
     )
 
 
-def write(path: Path, title: str, body: Sequence[str]) -> Path:
-    """Write the page `html` to a file, whole or not at all; the file."""
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(html(title, body), encoding="utf-8")
-    partial.replace(path)
-    return path
+def _sections(
+    run: RunRecord, drawn: Mapping[str, Picture], steps: Sequence[int] | None
+) -> dict[str, list[Block]]:
+    """The figures under their headings."""
+    sections: dict[str, list[Block]] = {HEADINGS[name]: [shown] for name, shown in drawn.items()}
+    if steps and "spectrum" in drawn:
+        recorded = run.arrays("spectra.npz")["step"]
+        near = [(s, int(recorded[curves.recorded_nearest(recorded, [s])[0]])) for s in steps]
+        if off := [f"{found} for {asked}" for asked, found in near if found != asked]:
+            text = (
+                f"The nearest recorded spectra: {', '.join(off)}; run.spectra_every sets how many "
+                "there are. That of step 1 belongs to the initial parameters."
+            )
+            sections[HEADINGS["spectrum"]].append(Note(text))
+    return sections
+
+
+def _tables(run: RunRecord) -> dict[str, list[Block]]:
+    """The sections after the figures."""
+    result, last = run.result, run.metrics[-1]
+    sections = _kernels(run) if isinstance(run, Run) else {}
+    if spent := value(run, "seconds_by_part"):
+        sections["Time"] = [_time(spent, result.get("compile_seconds"), last)]
+    if slabs := result.get("slabs"):
+        keys = list(slabs[0])
+        cells = [[number(slab.get(key)) for key in keys] for slab in slabs]
+        sections["Time slabs"] = [Table([_words(key) for key in keys], cells)]
+    sections["Result"] = [quantities(result or last)]
+    if run.path is not None:
+        command = _command(run.path, run)
+        sections["Repeat this run"] = [Code(command, "command")]
+    if run.config:
+        sections["Configuration"] = [Code(tomli_w.dumps(run.config))]
+    if run.environment:
+        described = json.dumps(run.environment, indent=2, ensure_ascii=False)
+        sections["Environment"] = [Code(described)]
+    return sections
+
+
+def quantities(values: Mapping[str, Any]) -> Table:
+    """The single values of a row or a result, a row each."""
+    listed = [[_words(k), number(v)] for k, v in values.items() if not _nested(v)]
+    return Table(["quantity", "value"], listed)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
+    )
+
+
+def _words(key: str) -> str:
+    return QUANTITIES.get(key, key.replace("_", " "))
+
+
+def _kernels(run: Run) -> dict[str, list[Block]]:
+    """What `distgram diagnose` has left in the folder: NAME.png, described in NAME.json."""
+    sections: dict[str, list[Block]] = {}
+    for path in sorted((run.path / "diagnostics").glob("*.png")):
+        told = run.kernel(path.stem)
+        blocks = sections.setdefault(told["title"], [])
+        blocks.append(Picture(path.read_bytes(), told["alt"]))
+        if (told.get("final") or math.inf) < run.metrics[-1]["step"]:
+            text = (
+                f"Final is step {told['final']} here; the run has gone on since: `distgram "
+                "diagnose` draws it again."
+            )
+            blocks.append(Note(text))
+    return sections
+
+
+def _time(spent: Mapping[str, float], compiling: float | None, last: Mapping[str, Any]) -> Table:
+    """Where the seconds went: a row a part, with its share of the solving."""
+    whole = sum(spent.values())
+    rows = [[part, f"{s:.3g}", f"{s / whole:.1%}" if whole else ""] for part, s in spent.items()]
+    if last["step"]:
+        per_step = spent.get("steps", 0.0) / last["step"]
+        rows.append(["one step, on average", f"{per_step:.3g}", ""])
+    if compiling is not None:
+        rows.append(["compiling, before solving", f"{compiling:.3g}", ""])
+    return Table(["part", "seconds", "share of solving"], rows)
+
+
+def _command(folder: Path, run: RunRecord) -> str:
+    """The command that repeats a run from its own folder."""
+    words = ["distgram", "solve", f"{folder}/config.toml", "--out", "NEW_FOLDER"]
+    copies = {"problem.py": "problem.file"}
+    copies |= {f"data-{name}.csv": f"data.{name}.file" for name in run.config.get("data", {})}
+    for copy, key in copies.items():
+        if (folder / copy).is_file():
+            words += ["--set", f'{key}="{folder / copy}"']
+    environment = run.environment
+    devices, processes = len(environment.get("devices", ())), environment.get("processes", 1)
+    if processes > 1:
+        words += ["--ray", "--workers", str(processes)]
+    elif used := run.result.get("devices"):
+        words += ["--devices", str(used)] if used < devices else []
+    return shlex.join(words)

@@ -12,9 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from distgram.errors import RuleError
+from distgram.errors import require
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff, tikhonov
-from distgram.rules.rule import Rule, StepInfo
+from distgram.rules.rule import Rule, StepInfo, check_validation
 
 # A direction may be left out once its filter factor is below this; the prediction then leaves it
 # out too.
@@ -85,6 +85,7 @@ class AdaptiveRatio(Rule):
     geodesic acceleration: Transtrum, Sethna 2012, arXiv 1201.5885, there by a shorter difference.
     """
 
+    name = "adaptive_ratio"
     ratio: float = 0.075
     window: float = 20.0
     trials: int = 12
@@ -101,21 +102,18 @@ class AdaptiveRatio(Rule):
             ("window", 1, math.inf),
             ("initial", 0, math.inf),
         ):
-            value = getattr(self, name)
-            if not low < value < high:
-                raise RuleError(f"rule.{name} = {value!r}: expected {low} < {name} < {high}.")
-        if not 0 <= self.excursion <= 1:
-            raise RuleError(f"rule.excursion = {self.excursion!r}: expected 0 <= excursion <= 1.")
-        if not 0 <= self.acceleration <= 1:
-            raise RuleError(
-                f"rule.acceleration = {self.acceleration!r}: expected 0 <= acceleration <= 1."
-            )
-        if not 0 < self.depth <= 1:
-            raise RuleError(f"rule.depth = {self.depth!r}: expected 0 < depth <= 1.")
-        if self.trials < 2:
-            raise RuleError(f"rule.trials = {self.trials!r}: expected at least 2.")
-        if self.patience < 1:
-            raise RuleError(f"rule.patience = {self.patience!r}: expected at least 1.")
+            inside = low < getattr(self, name) < high
+            require(inside, self, name, f"{low} < {name} < {high}")
+        require(0 <= self.excursion <= 1, self, "excursion", "a number in [0, 1]")
+        require(0 <= self.acceleration <= 1, self, "acceleration", "a number in [0, 1]")
+        require(0 < self.depth <= 1, self, "depth", "a number in (0, 1]")
+        require(self.trials >= 2, self, "trials", "at least 2")
+        require(self.patience >= 1, self, "patience", "at least 1")
+        check_validation(self)
+
+    def cutoff(self, info):
+        """√λ, where the filter factor is 1/2."""
+        return math.sqrt(float(info.regularization))
 
     def init(self, p):
         unset = jnp.asarray(jnp.inf, jnp.float64)

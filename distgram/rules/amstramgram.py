@@ -9,15 +9,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from distgram.errors import RuleError
+from distgram.errors import require
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo
-
-
-def crossing_rank(spectrum: Spectrum) -> Int[Array, ""]:
-    """r∩: the number of leading n with Δ̂_n > RCE_n, where the two curves cross."""
-    return jnp.sum(jnp.cumprod(spectrum.s > spectrum.rce()[1:]))
+from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo, check_validation
 
 
 def precision_rank(spectrum: Spectrum, epsilon: float) -> Int[Array, ""]:
@@ -68,13 +63,15 @@ class AMStramGRAM(Rule):
     without the step of rank r_max the sketch stalls, since r∩ is small at the start.
     """
 
+    name = "amstramgram"
     epsilon: float = 1e-8
     line_search: LineSearch = field(default_factory=GridSearch)
     validation: int | None = None
 
     def __post_init__(self):
-        if not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise RuleError(f"rule.epsilon = {self.epsilon!r}: expected a finite number > 0.")
+        positive = math.isfinite(self.epsilon) and self.epsilon > 0
+        require(positive, self, "epsilon", "a finite number > 0")
+        check_validation(self)
 
     def init(self, p):
         zero = jnp.asarray(0)
@@ -82,7 +79,7 @@ class AMStramGRAM(Rule):
 
     def needs(self, spectrum, theta, state):
         *_, rank = self._ranks(spectrum, state)
-        r_cap = crossing_rank(spectrum)
+        r_cap = spectrum.crossing_rank()
         crossed = spectrum.beyond(r_cap) <= jnp.append(spectrum.rce()[1:], spectrum.outside)[r_cap]
         first = (state.half == 0) & (state.r_max == 0)  # the elbow is that of the whole spectrum
         enough = crossed & ~first & (rank <= spectrum.s.shape[0])
@@ -90,7 +87,7 @@ class AMStramGRAM(Rule):
 
     def _ranks(self, spectrum: Spectrum, state: AMStramGRAMState) -> tuple[Array, ...]:
         """(r∩, rε, r_min, r_max, the rank of this half), at least 1 and not yet at most k."""
-        r_cap, r_eps = crossing_rank(spectrum), precision_rank(spectrum, self.epsilon)
+        r_cap, r_eps = spectrum.crossing_rank(), precision_rank(spectrum, self.epsilon)
         r_min = jnp.maximum(jnp.minimum(r_cap, r_eps), 1)
         grow = (r_min == state.r_min) & (r_min < state.r_max) & ~state.met
         later = jnp.maximum(r_cap, state.r_max + grow)

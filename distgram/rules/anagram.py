@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from distgram.errors import RuleError
+from distgram.errors import require
 from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo
+from distgram.rules.rule import PSEUDOINVERSE, Rule, StepInfo, check_validation
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class ANaGRAM(Rule):
     Source: Schwencke, Furtlehner, ICLR 2025, arXiv 2412.10782.
     """
 
+    name = "anagram"
     cutoff: float | None = None
     relative_cutoff: float | None = None
     line_search: LineSearch = field(default_factory=GridSearch)
@@ -37,16 +38,13 @@ class ANaGRAM(Rule):
 
     def __post_init__(self):
         if (self.cutoff is None) == (self.relative_cutoff is None):
-            raise RuleError(
-                f"ANaGRAM(cutoff={self.cutoff}, relative_cutoff={self.relative_cutoff}): "
-                "expected exactly one of the two."
-            )
-        if self.cutoff is not None and not (math.isfinite(self.cutoff) and self.cutoff > 0):
-            raise RuleError(f"rule.cutoff = {self.cutoff!r}: expected a finite number > 0.")
-        if self.relative_cutoff is not None and not 0 <= self.relative_cutoff < 1:
-            raise RuleError(
-                f"rule.relative_cutoff = {self.relative_cutoff!r}: expected 0 <= cutoff < 1."
-            )
+            require(False, self, "cutoff", "this or relative_cutoff, and not both")
+        if self.cutoff is not None:
+            positive = math.isfinite(self.cutoff) and self.cutoff > 0
+            require(positive, self, "cutoff", "a finite number > 0")
+        if self.relative_cutoff is not None:
+            require(0 <= self.relative_cutoff < 1, self, "relative_cutoff", "a number in [0, 1)")
+        check_validation(self)
 
     def init(self, p):
         return ()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from distgram.linalg.spectrum import hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import Rule, StepInfo
+from distgram.rules.rule import Rule, StepInfo, check_validation
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,12 @@ class Extrapolation(Rule):
     points, which for a differential equation cost nothing to have.
     """
 
+    name = "extrapolation"
     validation: int | None = 1024
     line_search: LineSearch = field(default_factory=GridSearch)
+
+    def __post_init__(self):
+        check_validation(self)
 
     def init(self, p):
         return ()

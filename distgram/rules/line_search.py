@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from distgram.errors import RuleError
+from distgram.errors import require
 from distgram.rules.rule import LossesAt
 
 # Steps that a backtracking tries at once: one collective for all of them.
@@ -17,7 +18,9 @@ BLOCK = 4
 
 
 class LineSearch(abc.ABC):
-    """Chooses η >= 0 for the step θ - η d."""
+    """Chooses η >= 0 for the step θ - η d. name: what a config calls it."""
+
+    name: ClassVar[str]
 
     @abc.abstractmethod
     def __call__(
@@ -41,15 +44,13 @@ class GridSearch(LineSearch):
     Source: Müller, Zeinhofer, ICML 2023 (E-NGD), with ratio 1/2 and 31 steps.
     """
 
+    name = "grid"
     count: int = 31
     ratio: float = 0.5
 
     def __post_init__(self):
-        if not (self.count >= 1 and 0 < self.ratio < 1):
-            raise RuleError(
-                f"GridSearch(count={self.count}, ratio={self.ratio}): expected count >= 1 and "
-                "0 < ratio < 1."
-            )
+        require(self.count >= 1, self, "count", "at least 1")
+        require(0 < self.ratio < 1, self, "ratio", "a number in (0, 1)")
 
     def __call__(self, losses_at, theta, direction, loss):
         etas = self.ratio ** jnp.arange(self.count, dtype=theta.dtype)
@@ -67,16 +68,15 @@ class Backtracking(LineSearch):
     For a full Gauss-Newton step the predicted decrease along d is proportional to η L.
     """
 
+    name = "backtracking"
     count: int = 31
     ratio: float = 0.5
     armijo: float = 1e-4
 
     def __post_init__(self):
-        if not (self.count >= 1 and 0 < self.ratio < 1 and 0 <= self.armijo < 1):
-            raise RuleError(
-                f"Backtracking(count={self.count}, ratio={self.ratio}, armijo={self.armijo}): "
-                "expected count >= 1, 0 < ratio < 1 and 0 <= armijo < 1."
-            )
+        require(self.count >= 1, self, "count", "at least 1")
+        require(0 < self.ratio < 1, self, "ratio", "a number in (0, 1)")
+        require(0 <= self.armijo < 1, self, "armijo", "a number in [0, 1)")
 
     def __call__(self, losses_at, theta, direction, loss):
         def look(carry):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from distgram.errors import require
 from distgram.linalg.spectrum import Determined, Spectrum
 
 # Backward error, over the least singular value in use, of a rule that applies a pseudoinverse.
@@ -54,13 +55,45 @@ class StepInfo(NamedTuple):
     r_eps: Int[Array | np.ndarray, ""] = np.asarray(-1)
 
 
-class Rule(abc.ABC):
-    """One natural-gradient step from a spectrum. Settings are attributes; state is a pytree.
+class Method(abc.ABC):
+    """What takes the steps of a run: a rule or a baseline. Settings are attributes; the state is a
+    pytree of arrays whose shapes and types a step does not change.
+
+    name: what a config and a result call the method; by default the name of its class.
+    """
+
+    name: ClassVar[str]
+    uses_spectrum: ClassVar[bool]
+    validation: int | None = None
+
+    def __init_subclass__(cls, **given: Any):
+        super().__init_subclass__(**given)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    def cutoff(self, info: StepInfo) -> float:
+        """Where a step cut the singular values off, for figures: its regularization."""
+        return float(info.regularization)
+
+    def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
+        """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
+        compared with any loss before. By default the state holds none."""
+        return state
+
+
+def check_validation(method: Method) -> None:
+    """Raise a RuleError where a method asks for no point to be validated at."""
+    good = method.validation is None or method.validation >= 1
+    require(good, method, "validation", "at least 1, or left out")
+
+
+class Rule(Method):
+    """One natural-gradient step from a spectrum.
 
     validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
     """
 
-    validation: int | None = None
+    uses_spectrum = True
 
     @abc.abstractmethod
     def init(self, p: int) -> Any:
@@ -71,11 +104,6 @@ class Rule(abc.ABC):
         spectrum's bound. By default the rule takes all."""
         all_of_them = jnp.asarray(spectrum.s.shape[0])
         return Determined(jnp.asarray(spectrum.left_out == 0), all_of_them, PSEUDOINVERSE)
-
-    def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
-        """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
-        compared with any loss before. By default the state holds none."""
-        return state
 
     @abc.abstractmethod
     def step(

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distgram.config.schema import PointsConfig
-from distgram.errors import ProblemError, RegionError
-from distgram.net.mlp import FlatModel
-from distgram.pde.problem import Problem, Term
-from distgram.points.draw import draw, draw_held_out, probe
+from distgram.errors import ModelError, ProblemError, RegionError
+from distgram.net.network import FlatModel
+from distgram.pde.problem import Problem, Term, is_constant
+from distgram.points.draw import Draw, draw, draw_held_out, probe
 from distgram.run.slabs import slab
+
+
+def check_model(problem: Problem, model: FlatModel) -> None:
+    """Check that the network maps a point of the problem to its outputs.
+
+    Raises:
+        ModelError: it cannot be called with a point (d,), or gives another shape.
+    """
+    d, m = problem.dim, problem.outputs
+    try:
+        shape = jax.eval_shape(lambda x: model.field(model.theta0)(x), jnp.zeros(d)).shape
+    except Exception as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ModelError(
+            f"network: it cannot be called with a point of shape ({d},): "
+            f"{type(error).__name__}: {line}"
+        ) from error
+    if shape != (m,):
+        raise ModelError(
+            f"network: it gives shape {shape} at a point of shape ({d},): expected ({m},), one "
+            f"entry a component of u of problem {problem.name!r}."
+        )
 
 
 def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
@@ -21,12 +42,14 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     where = f"problem {problem.name!r}, term {term.name!r}"
     x = jnp.zeros(term.region.dim)
     try:
-        left = jax.eval_shape(lambda x: term.operator(model.field(model.theta0))(x), x)
+        u = model.field(model.theta0)
+        left = jax.eval_shape(lambda x: jnp.atleast_1d(term.operator(u)(x)), x)
         right = jax.eval_shape(term.target, x)
     except Exception as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
-    if left.ndim != 1 or left.shape != right.shape:
+    one = left.shape == (1,) or is_constant(term.target)
+    if left.ndim != 1 or not (left.shape == right.shape or (right.shape == () and one)):
         raise ProblemError(
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
             "expected one shape (m,) for both, one entry an equation."
@@ -37,7 +60,8 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
 
 def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:
     """Check that the target of a term is finite at points (n, d)."""
-    finite = np.isfinite(np.asarray(jax.vmap(term.target)(jnp.asarray(x)))).all(axis=1)
+    values = np.asarray(jax.vmap(term.target)(jnp.asarray(x)))
+    finite = np.isfinite(values.reshape(len(x), -1)).all(axis=1)
     if not finite.all():
         raise ProblemError(
             f"problem {problem.name!r}, term {term.name!r}: the target is not finite at "
@@ -57,7 +81,7 @@ def check_exact(problem: Problem) -> None:
             )
 
 
-def check_points(terms: Sequence[Term], wanted: dict[str, PointsConfig], held_out: int) -> None:
+def check_points(terms: Sequence[Term], wanted: Mapping[str, Draw], held_out: int) -> None:
     """Check that every term gets its points, those held out as well.
 
     Raises:

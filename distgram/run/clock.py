@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 class Clock:
@@ -13,16 +14,27 @@ class Clock:
     A part counts to its end only where its results are at hand: jax returns before it has computed.
 
     Args:
-        parts: seconds of an earlier stretch of the same run, which a resume goes on from.
+        seconds, parts: of an earlier stretch of the same run, which a resume goes on from.
     """
 
-    def __init__(self, parts: Mapping[str, float] | None = None):
-        self.parts = dict(parts or {})
+    def __init__(self, seconds: float = 0.0, parts: Mapping[str, float] | None = None):
+        self.parts, self.paused = dict(parts or {}), 0.0
         self._last = time.perf_counter()
+        self._began = self._last - seconds
 
-    def start(self) -> None:
-        """The next lap begins now."""
+    @property
+    def seconds(self) -> float:
+        """Seconds of solving so far: those of an earlier stretch count, pauses do not."""
+        return time.perf_counter() - self._began
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """What is done inside is not solving: its seconds go to `paused`, and to no part."""
+        began = time.perf_counter()
+        yield
         self._last = time.perf_counter()
+        self.paused += self._last - began
+        self._began += self._last - began
 
     def lap(self, part: str) -> None:
         """The time since the last lap was spent on `part`."""

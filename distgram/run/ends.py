@@ -1,13 +1,179 @@
-"""How a run ended, and each of its time slabs; a run whose time is not cut is one slab."""
+"""Why a run ends, judged by every process and agreed on by all of them; and how it has ended.
+
+A run whose time is not cut is one slab.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from signal import SIGTERM
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Array, Float
+
+from distgram.errors import ReplicaError
+from distgram.linalg.mesh import gather
+from distgram.linalg.spectrum import SpectrumSummary
 from distgram.pde.problem import Problem
-from distgram.run.reasons import SUCCESS
+from distgram.rules.rule import StepInfo
+from distgram.run.clock import Clock
+from distgram.run.setup import Limits
+from distgram.run.state import State
+
+# Of several reasons, on one process or on different ones, the last in this order counts.
+REASONS = (
+    *("time budget", "step budget", "stop requested", "signal"),
+    *("stalled", "precision floor", "target", "non-finite"),
+)
+SUCCESS = ("target", "precision floor", "step budget", "time budget", "stop requested")
+
+# Ends that someone asked for: what the last row shows does not change them.
+ASKED = ("signal", "stop requested")
+
+# Steps without progress at the precision floor after which a run ends there.
+FLOOR_STEPS = 8
+
+
+class Agreed(NamedTuple):
+    """What all processes hold to: the reason to end here or None, seconds, the signal or 0."""
+
+    reason: str | None
+    seconds: float
+    signal: int
+
+
+def agree(
+    reason: str | None, seconds: float, signal: int, theta: Float[Array, " p"], step: int
+) -> Agreed:
+    """One decision from what every process has judged: clocks, signals and files differ by process.
+
+    Of the reasons the last in REASONS counts, of the clocks that of the first process.
+
+    Raises:
+        ReplicaError: θ, replicated, is not the same to the last bit on every process.
+    """
+    mine = -1 if reason is None else REASONS.index(reason)
+    if jax.process_count() == 1:
+        return Agreed(reason, seconds, signal)
+    every = gather([mine, seconds, signal, zlib.crc32(np.asarray(theta).tobytes())])
+    agreed = int(every[:, 0].max())
+    named = None if agreed < 0 else REASONS[agreed]
+    differ = np.flatnonzero(every[:, 3] != every[0, 3])
+    if named != "non-finite" and differ.size:
+        raise ReplicaError(
+            f"step {step}: the parameters of process(es) {differ.tolist()} are not those of "
+            "process 0 to the last bit: expected hosts of one kind (CPU, GPU, libraries); the "
+            "last checkpoint is whole."
+        )
+    return Agreed(named, float(every[0, 1]), int(every[:, 2].max()))
+
+
+def preempted(step: int) -> bool:
+    """Whether a process of jax.distributed was told to go (SIGTERM): at one step, true on all."""
+    return multihost_utils.reached_preemption_sync_point(step)
+
+
+@dataclass
+class Moment:
+    """The moment after a step: what the step did, None before the first; and what is found out of
+    it on the way.
+
+    Args:
+        info, spectrum: of the step. begun: the step at which the run, or its time slab, began.
+        reason: why the run, or the slab, ends here. seconds: of solving so far. signal: the number
+            of the signal that was received, or 0. row: what was measured, where it was.
+        grow: whether the points are to become more.
+    """
+
+    info: StepInfo | None = None
+    spectrum: SpectrumSummary | None = None
+    begun: int = 0
+    reason: str | None = None
+    seconds: float = 0.0
+    signal: int = 0
+    row: dict[str, Any] | None = None
+    grow: bool = False
+
+
+@dataclass
+class Judge:
+    """Decides after every step whether the run ends there; the same on every process.
+
+    Args:
+        caught: signals received. asked_to_stop: whether someone asked the run to end.
+    """
+
+    limits: Limits
+    clock: Clock
+    caught: list[int]
+    asked_to_stop: Callable[[], bool]
+    signal: int = 0
+
+    def __call__(self, state: State, moment: Moment) -> None:
+        """Set reason, seconds and signal of the moment after a step."""
+        here, at, seconds = state.step - moment.begun, state.step, self.clock.seconds
+        signal = self.caught[0] if self.caught else SIGTERM if preempted(at) else 0
+        self.signal = self.signal or signal
+        asked = "signal" if self.signal else "stop requested" if self.asked_to_stop() else None
+        reason = of_step(state, moment, self.limits) or asked
+        self.agree(reason or of_budget(here, self.limits, seconds), state, moment, seconds)
+
+    def see_row(self, state: State, moment: Moment, row: dict[str, Any]) -> None:
+        """Take a row of metrics into account: a target counts at the last step of a budget too, and
+        not against what someone asked for."""
+        taken = state.step > moment.begun or moment.begun == 0  # a later slab takes a step
+        seen = of_row(row, self.limits) if taken and moment.reason not in ASKED else None
+        self.agree(seen or moment.reason, state, moment, moment.seconds)
+
+    def agree(self, reason: str | None, state: State, moment: Moment, seconds: float) -> None:
+        """Let all processes hold to one reason, clock and signal."""
+        agreed = agree(reason, seconds, self.signal, state.theta, state.step)
+        moment.reason, moment.seconds, moment.signal = agreed
+        self.signal = agreed.signal
+
+
+def of_step(state: State, moment: Moment, limits: Limits) -> str | None:
+    """The reason to end that the last step gives, None: there is none."""
+    info, spectrum = moment.info, moment.spectrum
+    if info is None or spectrum is None:
+        return None
+    loss = float(info.loss)
+    finite = all(np.isfinite(np.asarray(a)).all() for a in (state.theta, spectrum.singular_values))
+    if not math.isfinite(loss) or not finite:
+        return "non-finite"
+    if bool(info.converged):
+        return "target"
+    if limits.target_residual is not None and loss <= limits.target_residual:
+        return "target"
+    waited = state.step - state.best_step
+    at_floor = state.best_loss <= float(spectrum.floor)
+    if at_floor and waited >= min(FLOOR_STEPS, limits.patience):
+        return "precision floor"
+    return "stalled" if waited >= limits.patience else None
+
+
+def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
+    """The budget that is spent, None: neither is."""
+    if step >= limits.steps:
+        return "step budget"
+    if limits.time_budget_s is not None and seconds >= limits.time_budget_s:
+        return "time budget"
+    return None
+
+
+def of_row(row: dict[str, Any], limits: Limits) -> str | None:
+    """'target' once the L2 error is what was asked for, 'non-finite' where there is none."""
+    if not math.isfinite(row["mean_square_residual"]):
+        return "non-finite"
+    wanted, error = limits.target_l2, row["l2_error"]
+    return "target" if wanted is not None and error is not None and error <= wanted else None
+
 
 # How a slab ends and the next one begins, the worst first; any other reason ends the run.
 SLAB_ENDS = ("stalled", "step budget", "precision floor", "target")
@@ -39,7 +205,7 @@ class Result:
     relative_l2_error: float | None
     reason: str
     overfitted: list[str]
-    run_dir: str
+    run_dir: str | None
     unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
     signal: int | None = None
     slabs: list[dict[str, Any]] | None = None

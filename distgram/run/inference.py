@@ -33,11 +33,11 @@ from jaxtyping import Array, Float
 
 from distgram.linalg.mesh import REPLICATED
 from distgram.linalg.rows import Points, Residual
-from distgram.linalg.whole import whole_spectrum
+from distgram.linalg.tsqr import whole_spectrum
 from distgram.net.unknown import Unknown, positions
 from distgram.pde.measurements import Measurements
 from distgram.pde.problem import Term
-from distgram.run.assemble import Assembled
+from distgram.run.stage import Stage
 
 RCOND = 1e-10
 FREE = 1e-3  # of the rows of data that the model must leave free, or there is no noise to see
@@ -54,7 +54,7 @@ class Estimate(NamedTuple):
     high: float | None
 
 
-class Seen(NamedTuple):
+class DataSpectrum(NamedTuple):
     """What the spectrum says: singular values s, the coefficients' entries v of the right vectors,
     and of the data terms without a σ the sums Σ r² and tr H."""
 
@@ -65,26 +65,26 @@ class Seen(NamedTuple):
 
 
 def estimates(
-    run: Assembled, theta: Float[Array, " p"], points: tuple[Points, ...]
+    stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]
 ) -> dict[str, Estimate]:
     """The unknown coefficients of a run at θ, by name; none where it has none."""
-    unknowns, where = positions(run.model)
+    unknowns, where = positions(stage.model)
     if not unknowns:
         return {}
-    everywhere = NamedSharding(run.residual.mesh, REPLICATED)
-    see = jax.jit(partial(_see, run, where), out_shardings=everywhere)
-    seen = Seen(*map(np.asarray, see(theta, points)))
-    variance = np.diag(covariance(np.asarray(seen.s), np.asarray(seen.v), run.model.p))
-    deviations = noise_scale(run.terms, run.problem.dim, seen) * np.sqrt(variance)
+    everywhere = NamedSharding(stage.mesh, REPLICATED)
+    see = jax.jit(partial(_see, stage, where), out_shardings=everywhere)
+    seen = DataSpectrum(*map(np.asarray, see(theta, points)))
+    variance = np.diag(covariance(np.asarray(seen.s), np.asarray(seen.v), stage.model.p))
+    deviations = noise_scale(stage.terms, stage.problem.dim, seen) * np.sqrt(variance)
     xis = np.asarray(theta)[where]
     return {u.name: _estimate(u, *of) for u, *of in zip(unknowns, xis, deviations, strict=True)}
 
 
 def stated(
-    run: Assembled, theta: Float[Array, " p"], points: tuple[Points, ...]
+    stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]
 ) -> dict[str, dict[str, float | None]]:
     """The estimates as plain values."""
-    return {name: found._asdict() for name, found in estimates(run, theta, points).items()}
+    return {name: found._asdict() for name, found in estimates(stage, theta, points).items()}
 
 
 def _estimate(unknown: Unknown, xi: float, sd: float) -> Estimate:
@@ -107,7 +107,7 @@ def covariance(
     return found
 
 
-def noise_scale(terms: Sequence[Term], dim: int, seen: Seen) -> float:
+def noise_scale(terms: Sequence[Term], dim: int, seen: DataSpectrum) -> float:
     """s: the standard deviation that the noise gives a weighted row of data, the largest of all
     data terms; nan where there are no data, or where the model follows every row of them."""
     scales, rows = [], 0
@@ -123,14 +123,14 @@ def noise_scale(terms: Sequence[Term], dim: int, seen: Seen) -> float:
     return float(np.max(scales)) if scales else np.nan
 
 
-def _see(run: Assembled, where: np.ndarray, theta: Array, points: tuple[Points, ...]) -> Seen:
-    of_run = run.residual
-    spectrum = whole_spectrum(of_run, theta, points)
+def _see(stage: Stage, where: np.ndarray, theta: Array, points: tuple[Points, ...]) -> DataSpectrum:
+    of_run = stage.residual
+    spectrum = whole_spectrum(of_run.rows(theta, points))
     inverse = spectrum.vt.T / jnp.maximum(spectrum.s, RCOND * spectrum.s[0])
     squares = followed = jnp.asarray(0.0)
-    for term, block in zip(run.terms, points, strict=True):
+    for term, block in zip(stage.terms, points, strict=True):
         if isinstance(term.region, Measurements) and term.region.sigma is None:
             alone = Residual((term,), of_run.model, of_run.mesh, of_run.chunk, of_run.blocks)
-            product, r = alone.multiply(theta, (block,), inverse)
+            product, r = alone.rows(theta, (block,)).multiply(inverse)
             squares, followed = squares + jnp.sum(r**2), followed + jnp.sum(product**2)
-    return Seen(spectrum.s, spectrum.vt[:, where], squares, followed)
+    return DataSpectrum(spectrum.s, spectrum.vt[:, where], squares, followed)

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 from distgram.linalg.rows import Points
 from distgram.net.unknown import coefficients
 from distgram.pde.problem import Problem, Reference
-from distgram.run.assemble import Assembled, held_out_points
 from distgram.run.slabs import by_slab, until
 from distgram.run.slices import slices
+from distgram.run.stage import Stage
 
 
 class Measure:
@@ -28,25 +28,25 @@ class Measure:
     rms of u*; None where no solution is known, the relative one also where u* = 0.
     """
 
-    def __init__(self, run: Assembled):
-        self._run = run
-        self._names = [t.name for t in run.terms]
-        self._known = run.problem.known()
-        self._x = _places(run.problem, self._known)
+    def __init__(self, stage: Stage):
+        self._stage = stage
+        self._names = [t.name for t in stage.terms]
+        self._known = stage.problem.known()
+        self._x = _places(stage.problem, self._known)
 
         def measure(theta, points, held_out, x):
-            residual = run.residual
+            residual = stage.residual
             return (
-                residual.term_losses(theta, points),
-                residual.term_losses(theta, held_out),
-                residual.map(run.model.field(theta), x),
+                residual.rows(theta, points).term_losses(),
+                residual.rows(theta, held_out).term_losses(),
+                residual.map(stage.model.field(theta), x),
             )
 
         self._measure: Any = jax.jit(measure)
 
     def compile(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> None:
         """Compile before the clock starts."""
-        held_out = held_out_points(self._run, [self._run.config.run.seed])
+        held_out = self._stage.held_out([self._stage.setup.seed])
         args = (theta, points, held_out, jnp.asarray(self._x))
         self._measure = self._measure.lower(*args).compile()
 
@@ -55,7 +55,7 @@ class Measure:
     ) -> dict[str, Any]:
         """One row: mean square residuals, total and by term, held-out beside training, errors, and
         the coefficients where some are unknown."""
-        held_out = held_out_points(self._run, key)
+        held_out = self._stage.held_out(key)
         train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
         self._u = np.asarray(u)
         train, held = np.asarray(train), np.asarray(held)
@@ -65,34 +65,34 @@ class Measure:
             "heldout_residual": float(held.sum()),
             "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
             **errors(self._u, None if self._known is None else self._known.u),
-            **({"unknown": found} if (found := coefficients(self._run.model, theta)) else {}),
+            **({"unknown": found} if (found := coefficients(self._stage.model, theta)) else {}),
         }
 
     def solution(self, theta: Float[Array, " p"]) -> dict[str, np.ndarray]:
         """The solution of the last row on the evaluation set and on planes, as `solution.npz` holds
         it; of time slabs all up to the present one, whose parameters are θ."""
-        run, x, u, known, problem = self._run, self._x, self._u, self._known, self._run.problem
-        thetas = (*run.frozen, theta)
+        stage, x, u, known = self._stage, self._x, self._u, self._known
+        problem, thetas = stage.problem, (*stage.frozen, theta)
         values = jax.jit(
-            lambda theta, x, k: run.residual.map(run.parts[k].model.field(theta), x),
+            lambda theta, x, k: stage.residual.map(stage.parts[k].model.field(theta), x),
             static_argnums=2,
         )
 
         def at(k: int, x: np.ndarray) -> Array:
             return values(jnp.asarray(thetas[k]), jnp.asarray(x), k)
 
-        if run.frozen:
-            problem = until(run.whole, run.problem)
+        if stage.frozen:
+            problem = until(stage.whole, stage.problem)
             known = problem.known()
             x = _places(problem, known)
-            u = by_slab(run.parts, x, at)
+            u = by_slab(stage.parts, x, at)
         names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
         out = {"x": x, "u": u, "names": np.asarray(names)}
         if known is not None:
             out["reference"] = known.u
             out |= {f"axis_{i}": axis for i, axis in enumerate(known.grid)}
         if not any(key.startswith("axis_") for key in out):
-            out |= slices(problem, lambda x: by_slab(run.parts, x, at))
+            out |= slices(problem, lambda x: by_slab(stage.parts, x, at))
         return out
 
 

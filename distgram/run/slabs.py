@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces, Region
-from distgram.net.mlp import FlatModel
+from distgram.net.network import FlatModel
 from distgram.pde.operators import Field, value
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 

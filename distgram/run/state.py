@@ -2,173 +2,170 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from distgram.linalg.mesh import REPLICATED, pad, replicate, shard, unpad, whole
-from distgram.linalg.rows import Points
-from distgram.points.alarm import Alarm, heard, quiet
-from distgram.run.assemble import Assembled, assemble, draw_points, place_points
-from distgram.run.step import initial_state
+from distgram.linalg.rows import Objective, Points
+from distgram.points.alarm import Alarm, quiet
+from distgram.rules.baselines.baseline import Baseline
+from distgram.rules.rule import Rule
+from distgram.run.stage import Stage, build_stage
 from distgram.store.checkpoint import Checkpoints
 
 
-class RunState(NamedTuple):
-    """All that a resume needs: parameters, the method's state, key, points, step, and the best
-    parameters met: their loss, and when. A method may go uphill; the solution is the best. Points
-    may move: best_loss is on the present ones. stage: how often they have grown. frozen: the
-    parameters of the time slabs that are solved."""
+class State(NamedTuple):
+    """All that a resume needs, beside the stage: parameters, the method's state, points; and the
+    best parameters met, their loss, and when. A method may go uphill; the solution is the best.
+    Points may move: best_loss is on the present ones. The scalars are numbers of the host, the same
+    on every process."""
 
     theta: Float[Array, " p"]
-    method_state: Any
-    key: Array
+    method: Any
     points: tuple[Points, ...]
-    step: Int[Array, ""]
     best_theta: Float[Array, " p"]
-    best_loss: Float[Array, ""]
-    best_step: Int[Array, ""]
-    stage: Int[Array, ""]
+    step: int
+    best_loss: float
+    best_step: int
     alarm: Alarm
-    frozen: tuple[Float[Array, " p"], ...]
+
+    def after(self, theta: Array, method: Any, loss: float, min_decrease: float) -> State:
+        """The state after a step; the best is replaced by what is better by `min_decrease`."""
+        state = self._replace(theta=theta, method=method, step=self.step + 1)
+        return state.with_best(loss) if loss < (1.0 - min_decrease) * self.best_loss else state
+
+    def with_best(self, loss: float) -> State:
+        """The state with its present parameters as the best, and their loss."""
+        return self._replace(best_theta=self.theta, best_loss=loss, best_step=self.step)
 
 
-def start(run: Assembled, step: int = 0) -> RunState:
-    """The state before the first step of the run, or of a later slab, laid out on the mesh."""
-    points = place_points(run, draw_points(run))
-    mesh, time = run.residual.mesh, run.config.time
-    warm = time is not None and time.warm_start and run.frozen
-    theta = replicate(mesh, run.frozen[-1] if warm else run.model.theta0)
-    return RunState(
-        theta=theta,
-        method_state=replicate(mesh, initial_state(run, theta, points)),
-        key=replicate(mesh, jax.random.key_data(jax.random.key(run.config.run.seed))),
-        points=points,
-        step=replicate(mesh, np.asarray(step)),
-        best_theta=theta,
-        best_loss=replicate(mesh, np.asarray(np.inf)),
-        best_step=replicate(mesh, np.asarray(step)),
-        stage=replicate(mesh, np.asarray(run.stage)),
-        alarm=replicate(mesh, quiet(len(run.terms))),
-        frozen=tuple(replicate(mesh, run.frozen)),
-    )
+ARRAYS = ("theta", "method", "points", "best_theta")
 
 
-def next_slab(run: Assembled, state: RunState) -> tuple[Assembled, RunState]:
-    """The time slab after one that has ended, beginning with the best that was found of it."""
-    frozen = (*run.frozen, np.asarray(state.best_theta))
-    run = assemble(run.given, run.residual.mesh, frozen=frozen)
-    return run, start(run, int(state.step))
+def start(stage: Stage, step: int = 0) -> State:
+    """The state before the first step of a run, or of a later slab, laid out on the mesh."""
+    points, mesh, slabs = stage.points(), stage.mesh, stage.setup.slabs
+    warm = slabs is not None and slabs.warm_start and stage.frozen
+    theta = replicate(mesh, stage.frozen[-1] if warm else stage.model.theta0)
+    method = replicate(mesh, first_method_state(stage, theta, points))
+    quiet_alarm = quiet(len(stage.terms))
+    return State(theta, method, points, theta, step, float("inf"), step, quiet_alarm)
 
 
-def key_at(state: RunState) -> list[int]:
+def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
+    """What one step hands to the next, before the first: of a rule its own state and that of the
+    factorization."""
+    rule = stage.setup.rule
+    if isinstance(rule, Rule):
+        return rule.init(stage.model.p), stage.factorization.init(
+            stage.residual.rows(theta, points)
+        )
+    assert isinstance(rule, Baseline)
+    return jax.jit(lambda t, p: rule.init(Objective(stage.residual, p), t))(theta, points)
+
+
+def key_at(stage: Stage, state: State) -> list[int]:
     """The key of the run folded with the step: what is random at one step begins with it."""
-    return [*np.asarray(state.key).tolist(), int(state.step)]
+    seed = stage.setup.seed
+    return [seed >> 32, seed & 0xFFFFFFFF, state.step]
 
 
-def after(
-    run: Assembled, state: RunState, theta: Array, method_state: Any, loss: float
-) -> RunState:
-    """The state after a step; the best is replaced by what is better by `min_decrease`."""
-    mesh = run.residual.mesh
-    step = replicate(mesh, np.asarray(int(state.step) + 1))
-    better = loss < (1.0 - run.config.run.min_decrease) * float(state.best_loss)
-    return state._replace(
-        theta=theta,
-        method_state=method_state,
-        step=step,
-        best_theta=theta if better else state.best_theta,
-        best_loss=replicate(mesh, np.asarray(loss)) if better else state.best_loss,
-        best_step=step if better else state.best_step,
-    )
+def arrays(stage: Stage, state: State) -> dict[str, Any]:
+    """What a checkpoint holds as arrays: those of the state, and the parameters of the time slabs
+    that are solved."""
+    frozen = tuple(replicate(stage.mesh, theta) for theta in stage.frozen)
+    return {name: getattr(state, name) for name in ARRAYS} | {"frozen": frozen}
 
 
-def listening(run: Assembled, state: RunState, row: dict[str, Any]) -> RunState:
-    """The state once the alarm has heard a row."""
-    return state._replace(alarm=replicate(run.residual.mesh, heard(state.alarm, row)))
+def meta(stage: Stage, state: State) -> dict[str, Any]:
+    """What a checkpoint says as JSON for `restored` to read it: sizes, and the host's numbers."""
+    return {
+        "points": [len(p.x) for p in state.points],
+        "growth": stage.growth,
+        "solved": len(stage.frozen),
+        "step": state.step,
+        "best_loss": state.best_loss if np.isfinite(state.best_loss) else None,
+        "best_step": state.best_step,
+        "alarm": {name: np.asarray(v).tolist() for name, v in state.alarm._asdict().items()},
+    }
 
 
-def settled(run: Assembled, state: RunState, loss: float) -> RunState:
-    """The state with its parameters as the best: they reach a target that the loss knows not of."""
-    best_loss = replicate(run.residual.mesh, np.asarray(loss))
-    return state._replace(best_theta=state.theta, best_loss=best_loss, best_step=state.step)
+def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict[str, Any]]:
+    """The stage and the state of the newest whole checkpoint, and its meta.
+
+    The stage is built again for as many points as there were and for its time slab; the points
+    are laid out for this mesh: the same points, other padding.
+    """
+    first = start(stage)
+
+    def like(meta: dict[str, Any]) -> dict[str, Any]:
+        nonlocal stage, first
+        if meta["growth"] != stage.growth:
+            stage = build_stage(stage.setup, stage.mesh, meta["growth"])
+            first = start(stage)
+        return _abstract(stage, first, meta["points"], meta["solved"])
+
+    _, read, meta = checkpoints.restore(like)
+    frozen = [np.asarray(theta) for theta in read.pop("frozen")]
+    numbers = {name: meta[name] for name in ("step", "best_loss", "best_step")}
+    if numbers["best_loss"] is None:
+        numbers["best_loss"] = float("inf")
+    read["points"] = tuple(Points(*p) for p in read["points"])
+    state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"])))
+    if frozen:
+        stage = build_stage(stage.setup, stage.mesh, stage.growth, frozen)
+    return stage, state, meta
 
 
-def stored(run: Assembled, state: RunState, lengths: list[int], solved: int = 0) -> dict[str, Any]:
-    """How a checkpoint is to be read: laid out as `state` is.
+def bare_points(stage: Stage, state: State) -> dict[str, np.ndarray]:
+    """The points of every term without padding, (n, d), on every process; of all time slabs so far,
+    but where points move of the present one."""
+    points = whole(stage.mesh, state.points)
+    d = stage.problem.dim  # what was measured stands beside the coordinates
+    slabs = [[unpad(*p)[0][:, :d] for p in points]]
+    if stage.setup.placement is None:
+        slabs += [[x for x, _ in stage.draw(part.problem)] for part in stage.parts[:-1]]
+    each = zip(stage.terms, zip(*slabs, strict=True), strict=True)
+    return {term.name: np.concatenate(parts) for term, parts in each}
+
+
+def _alarm(values: Mapping[str, list]) -> Alarm:
+    return Alarm(**{name: np.asarray(v) for name, v in values.items()})
+
+
+def _abstract(stage: Stage, first: State, lengths: list[int], solved: int) -> dict[str, Any]:
+    """How a checkpoint is to be read: laid out as `first` is.
 
     Args:
         lengths: the stored number of points of every term. Points that were padded for another
-            mesh are read whole on every device; `relaid` then lays them out.
+            mesh are read whole on every device; `_relaid` then lays them out.
         solved: the stored number of slabs that are solved.
     """
 
     def leaf(x: Array, n: int | None = None) -> ShapeDtypeStruct:
         if n is None or n == len(x):
             return ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-        whole = NamedSharding(run.residual.mesh, REPLICATED)
-        return ShapeDtypeStruct((n, *x.shape[1:]), x.dtype, sharding=whole)
+        on_all = NamedSharding(stage.mesh, REPLICATED)
+        return ShapeDtypeStruct((n, *x.shape[1:]), x.dtype, sharding=on_all)
 
     points = tuple(
         Points(leaf(p.x, n), leaf(p.sqrt_weight, n))  # type: ignore[arg-type]
-        for p, n in zip(state.points, lengths, strict=True)
+        for p, n in zip(first.points, lengths, strict=True)
     )
-    rest = state._replace(points=(), frozen=(state.theta,) * solved)
-    rest = jax.tree.map(leaf, rest)
-    return rest._replace(points=points)._asdict()
+    rest = {name: jax.tree.map(leaf, getattr(first, name)) for name in ARRAYS if name != "points"}
+    return rest | {"points": points, "frozen": (leaf(first.theta),) * solved}
 
 
-def bare_points(run: Assembled, state: RunState) -> dict[str, np.ndarray]:
-    """The points of every term without padding, (n, d), on every process; of all time slabs so far,
-    but where points move of the present one."""
-    points = whole(run.residual.mesh, state.points)
-    d = run.problem.dim  # what was measured stands beside the coordinates
-    slabs = [[unpad(*p)[0][:, :d] for p in points]]
-    if run.placement is None:
-        slabs += [[x for x, _ in draw_points(run, part.problem)] for part in run.parts[:-1]]
-    each = zip(run.terms, zip(*slabs, strict=True), strict=True)
-    return {term.name: np.concatenate(parts) for term, parts in each}
-
-
-def saved_meta(run: Assembled, state: RunState) -> dict[str, Any]:
-    """What a checkpoint must say for `restored` to read its arrays."""
-    lengths = [len(p.x) for p in state.points]
-    return {"points": lengths, "stage": run.stage, "solved": len(run.frozen)}
-
-
-def restored(
-    run: Assembled, checkpoints: Checkpoints
-) -> tuple[Assembled, RunState, int, dict[str, Any]]:
-    """The run and the state of the newest whole checkpoint, its step and meta.
-
-    The run is assembled again for as many points as there were and for its time slab; the points
-    are laid out for this mesh: the same points, other padding.
-    """
-    first = start(run)
-
-    def like(meta: dict[str, Any]) -> dict[str, Any]:
-        nonlocal run, first
-        if meta["stage"] != run.stage:
-            run = assemble(run.given, run.residual.mesh, meta["stage"])
-            first = start(run)
-        return stored(run, first, meta["points"], meta["solved"])
-
-    saved, arrays, meta = checkpoints.restore(like)
-    state = relaid(run, first, RunState(**arrays))
-    if state.frozen:
-        frozen = [np.asarray(theta) for theta in state.frozen]
-        run = assemble(run.given, run.residual.mesh, run.stage, frozen)
-    return run, state, saved, meta
-
-
-def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
-    """The state with its points laid out as those of `start`: the same points, other padding."""
-    mesh = run.residual.mesh
-    multiple = mesh.size * run.residual.blocks
+def _relaid(stage: Stage, first: State, state: State) -> State:
+    """The state with its points laid out as those of `first`: the same points, other padding."""
+    mesh = stage.mesh
+    multiple = mesh.size * stage.residual.blocks
 
     def lay(like: Points, points: Points) -> Points:
         if len(like.x) == len(points.x):
@@ -177,5 +174,5 @@ def relaid(run: Assembled, start: RunState, state: RunState) -> RunState:
         x, sqrt_weight = pad(*bare, multiple, len(like.x))
         return Points(shard(mesh, x), shard(mesh, sqrt_weight))
 
-    pairs = zip(start.points, state.points, strict=True)
+    pairs = zip(first.points, state.points, strict=True)
     return state._replace(points=tuple(lay(a, b) for a, b in pairs))

@@ -29,9 +29,9 @@ from distgram.linalg.rows import Residual, make_points
 from distgram.net.mlp import MLP, Features, flatten
 from distgram.pde.operators import partial
 from distgram.pde.problem import HardConstraint, Term
-from distgram.report.diagnostics.figure import signed_map
-from distgram.report.diagnostics.kernels import green, tangent
-from distgram.report.figures import BLACK, BLUE, VERMILION, dress
+from distgram.report.curves import BLACK, BLUE, VERMILION, dress
+from distgram.report.kernels import green, tangent
+from distgram.report.maps import signed_map
 
 INTERVAL = Box((0.0,), (1.0,))
 WIDTHS = (5, 10, 20, 40, 80, 160)
@@ -45,7 +45,7 @@ def minus_second_derivative(u):
     return lambda x: -partial(u, 0, 2)(x)
 
 
-TERM = Term("interior", minus_second_derivative, lambda x: jnp.zeros(1), INTERVAL)
+TERM = Term(minus_second_derivative, lambda x: jnp.zeros(1), INTERVAL, name="interior")
 
 
 def computed(width: int, gain: float) -> tuple[dict, np.ndarray]:

@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 
 from distgram.config.schema import load
-from distgram.report.diagnostics.overfitting import picture, residual_maps
+from distgram.report.maps import residual, residual_maps
+from distgram.run.solution import load as load_solution
+from distgram.store.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = [ROOT / "configs" / f"allen_cahn-{name}.toml" for name in ("overfit", "cured")]
@@ -53,14 +55,16 @@ def main() -> None:
         folder = solved(config, arguments.out, arguments.steps)
         result = json.loads((folder / "result.json").read_text())
         term = next(iter(load(config).points))
-        maps[config.stem] = residual_maps(folder)[term]
+        maps[config.stem] = residual_maps(
+            load_solution(folder), Run(folder).arrays("solution.npz")
+        )[term]
         figures = ", ".join(f"{key} {result[key]:.2e}" for key in SHOWN)
         print(
             f"{config.stem}: S = {result['S']}, {figures}, rms residual on the dense grid "
             f"{maps[config.stem].rms:.2e}, overfitted: {', '.join(result['overfitted']) or 'no'}"
         )
     path = arguments.out / "overfitting.png"
-    picture(maps).savefig(path, dpi=150)
+    residual(maps).savefig(path, dpi=150)
     print(path)
 
 

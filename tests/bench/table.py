@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from distgram.config.schema import dump, load
-from distgram.report.comparison import summary
+from distgram.report.compare import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of the source

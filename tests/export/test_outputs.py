@@ -13,7 +13,7 @@ import pytest
 from cli_runs import TINY, Folder, no_figures
 
 import distgram
-from distgram.export.weights import read
+from distgram.export.network import read_safetensors
 from distgram.pde.operators import partial
 
 PDE = """
@@ -25,7 +25,7 @@ from distgram.geometry.regions import Box
 box = Box((0.0, 0.0, -1.0), (1.0, 1.0, 2.0))
 def problem(scale=1.0):
     f = lambda x: scale * jnp.stack([x[0] * x[2], x[1]])
-    return Problem('map', box, (Term('interior', value, f, box),), exact=f, outputs=2,
+    return Problem(box, {'interior': Term(value, f, box),}, name='map', exact=f, outputs=2,
                    inputs=('t', 'x', 'y'))
 """
 THREE = """
@@ -67,7 +67,10 @@ def exported(runs: Folder, run: str, kind: str):
 
 @pytest.mark.parametrize("run", ["square", "box"])
 def test_safetensors_bring_the_model_back_to_the_last_bit(runs, run):
-    there, back = distgram.load(runs.path / run), read(exported(runs, run, "safetensors"))
+    there, back = (
+        distgram.load(runs.path / run),
+        read_safetensors(exported(runs, run, "safetensors")),
+    )
     x = there.problem.domain.sobol(32, seed=1)
     assert np.array_equal(back.theta, there.theta)
     assert np.array_equal(back(x), there(x)) and np.array_equal(back.gradient(x), there.gradient(x))

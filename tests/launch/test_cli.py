@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli_runs import TINY, Folder, metrics, no_figures
+from distgram.config.rules import FACTORIZATIONS, RULES
 from distgram_launch.live import Progress
 
 import distgram
-from distgram.config.rules import FACTORIZATIONS, RULES
 from distgram.config.schema import RunConfig
 from distgram.errors import SolutionError
 from distgram.pde import operators
@@ -41,11 +41,11 @@ def problem(k=2.0):
     return Problem(
         name="helmholtz",
         domain=box,
-        terms=(
-            Term("interior", lambda u: lambda x: laplacian(u)(x) + k**2 * u(x),
+        terms={
+            "interior": Term(lambda u: lambda x: laplacian(u)(x) + k**2 * u(x),
                  lambda x: k**2 * exact(x), box),
-            Term("boundary", value, exact, Faces(box), weight=10.0),
-        ),
+            "boundary": Term(value, exact, Faces(box), weight=10.0),
+        },
         exact=exact,
     )
 """

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distgram.run.assemble import build_model, build_problem, open_terms
 
 from distgram.config.schema import PointsConfig, check
 from distgram.errors import ModelError, ProblemError
@@ -13,7 +14,6 @@ from distgram.geometry.regions import Box, Faces
 from distgram.net.features import Features, Stretch
 from distgram.pde.problem import Term
 from distgram.points.draw import weighted
-from distgram.run.assemble import build_model, build_problem, open_terms
 
 NONE = jnp.zeros((0, 0))
 BOX = ((0.0, -1.0), (1.0, 1.0))
@@ -112,6 +112,6 @@ def test_a_decay_needs_a_box_and_a_coordinate_of_it():
     zero = lambda x: jnp.zeros(1)  # noqa: E731
     wanted = PointsConfig.model_validate({"count": 4, "decay": {"axis": 2, "rate": 1.0}})
     with pytest.raises(ProblemError, match="points.a.decay: axis = 2"):
-        weighted(Term("a", lambda u: u, zero, box), wanted)
+        weighted(Term(lambda u: u, zero, box, name="a"), wanted)
     with pytest.raises(ProblemError, match="region is a Faces"):
-        weighted(Term("a", lambda u: u, zero, Faces(box)), wanted)
+        weighted(Term(lambda u: u, zero, Faces(box), name="a"), wanted)

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distgram.run.assemble import assemble, draw_points, held_out_points, place_points
 
 import distgram
 from distgram.config import schema as configs
 from distgram.linalg.mesh import make_mesh
 from distgram.net.unknown import positions
-from distgram.run.assemble import assemble, draw_points, held_out_points, place_points
 from distgram.run.inference import Seen, covariance, estimates, noise_scale
 
 # u' = -k u + q, u(0) = 1 by the lift: u = exp(-k x) for q = 0.
@@ -26,10 +26,10 @@ from distgram.geometry.regions import Box, Faces
 box = Box((0.0,), (1.0,))
 def problem(rate=1.0, source=0.0):
     decay = lambda u: lambda x: partial(u, 0)(x) + rate * u(x)
-    return Problem('decay', box, (
-        Term('interior', decay, lambda x: source * jnp.ones(1), box),
-        Term('start', value, lambda x: jnp.ones(1), Faces(box, ((0, 0),))),
-    ), inputs=('x',), constraint=HardConstraint(
+    return Problem(box, {
+        'interior': Term(decay, lambda x: source * jnp.ones(1), box),
+        'start': Term(value, lambda x: jnp.ones(1), Faces(box, ((0, 0),))),
+    }, name='decay', inputs=('x',), constraint=HardConstraint(
         lambda x: jnp.exp(-rate * x), lambda x: x, ('start',)))
 """
 CONFIG = """

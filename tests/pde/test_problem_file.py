@@ -23,33 +23,33 @@ zero = lambda x: jnp.zeros(1)
     [
         (
             "line = Box((0.0,), (1.0,))\n"
-            "terms = (Term('interior', laplacian, zero, line), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "def problem():\n    return Problem('mine', box, terms)",
+            "terms = {'interior': Term(laplacian, zero, line), "
+            "'boundary': Term(value, zero, Faces(box))}\n"
+            "def problem():\n    return Problem(box, terms, name='mine')",
             ["'mine'", "'interior'", "dimension 1", "expected 2"],
         ),
         (
-            "terms = (Term('interior', lambda u: lambda x: jnp.ones(3), zero, box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms)",
+            "terms = {'interior': Term(lambda u: lambda x: jnp.ones(3), zero, box), "
+            "'boundary': Term(value, zero, Faces(box))}\n"
+            "problem = Problem(box, terms, name='mine')",
             ["'mine'", "'interior'", "(3,)", "(1,)"],
         ),
         (
-            "terms = (Term('interior', laplacian, lambda x: 1 / x[:1].round(), box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms)",
+            "terms = {'interior': Term(laplacian, lambda x: 1 / x[:1].round(), box), "
+            "'boundary': Term(value, zero, Faces(box))}\n"
+            "problem = Problem(box, terms, name='mine')",
             ["'mine'", "'interior'", "target is not finite at x = [0."],
         ),
         (
-            "terms = (Term('interior', lambda u: u(3), zero, box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms)",
+            "terms = {'interior': Term(lambda u: u(3), zero, box), "
+            "'boundary': Term(value, zero, Faces(box))}\n"
+            "problem = Problem(box, terms, name='mine')",
             ["'mine'", "'interior'", "cannot be traced"],
         ),
         (
-            "terms = (Term('interior', laplacian, zero, box), "
-            "Term('boundary', value, zero, Faces(box)))\n"
-            "problem = Problem('mine', box, terms, exact=lambda x: x)",
+            "terms = {'interior': Term(laplacian, zero, box), "
+            "'boundary': Term(value, zero, Faces(box))}\n"
+            "problem = Problem(box, terms, name='mine', exact=lambda x: x)",
             ["'mine'", "exact solution", "(2,)", "(1,)"],
         ),
         ("import nonesuch", ["mine.py", "does not import", "nonesuch", "line 10"]),
@@ -81,20 +81,20 @@ def test_a_missing_problem_file_is_named(folder):
     "body",
     [
         # u = 0: an absolute error but no relative one
-        "problem = Problem('mine', box, terms(box), exact=zero)",
+        "problem = Problem(box, terms(box), name='mine', exact=zero)",
         # a boundary whose smallest face has a thousandth of the points
         "box = Box((0.0, 0.0), (1000.0, 1.0))\n"
-        "problem = Problem('mine', box, terms(box), exact=zero)",
+        "problem = Problem(box, terms(box), name='mine', exact=zero)",
         # dataclasses look up the module they stand in
         "from dataclasses import dataclass\n@dataclass\nclass Wave:\n    k: 'float' = 1.0\n"
-        "problem = Problem('mine', box, terms(box))",
+        "problem = Problem(box, terms(box), name='mine')",
     ],
     ids=["zero solution", "slender box", "dataclass"],
 )
 def test_an_unusual_problem_file_is_right(folder, body):
     terms = (
-        "def terms(box):\n    return (Term('interior', laplacian, zero, box), "
-        "Term('boundary', value, zero, Faces(box)))"
+        "def terms(box):\n    return {'interior': Term(laplacian, zero, box), "
+        "'boundary': Term(value, zero, Faces(box))}"
     )
     folder.write("mine.py", f"{PDE}\n{terms}\n{body}\n")
     text = TINY.replace('name = "laplace2d"', 'file = "mine.py"').replace(

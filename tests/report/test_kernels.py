@@ -15,16 +15,16 @@ from distgram.linalg.rows import Residual, make_points
 from distgram.net.mlp import MLP, Features, flatten
 from distgram.pde.operators import partial
 from distgram.pde.problem import HardConstraint, Term
-from distgram.report.diagnostics.kernels import Tangent, green, nntk, ntk, tangent
+from distgram.report.kernels import Tangent, green, nntk, ntk, tangent
 
 INTERVAL = Box((0.0,), (1.0,))
 WEIGHT = 3.0
 TERM = Term(
-    "interior",
     lambda u: lambda x: -partial(u, 0, 2)(x),
     lambda x: jnp.ones(1),
     INTERVAL,
     weight=WEIGHT,
+    name="interior",
 )
 N = 64
 X = (np.arange(N)[:, None] + 0.5) / N  # the mean over them is exact for cos(jπx), j < 2N

@@ -22,7 +22,7 @@ from matrices import EPS
 from distgram.errors import RuleError
 from distgram.linalg.tsqr import spectrum_of_triangle, triangle
 from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.rules.amstramgram import AMStramGRAM, crossing_rank, elbow, precision_rank
+from distgram.rules.amstramgram import AMStramGRAM, elbow, precision_rank
 from distgram.rules.anagram import ANaGRAM
 from distgram.rules.line_search import Backtracking, GridSearch
 
@@ -64,7 +64,7 @@ def test_anagram_cutoff(rule, rank):
     [((6.0, 2.0), 1), ((6.0, 4.0), 2), ((6.0, 3.0), 1), ((5.0, 4.0), 0), ((4.0, 4.0), 0)],
 )
 def test_crossing_rank(s, rank):
-    assert int(crossing_rank(by_hand(s, (12.0, 4.0), 3.0))) == rank
+    assert int(by_hand(s, (12.0, 4.0), 3.0).crossing_rank()) == rank
 
 
 @pytest.mark.parametrize(

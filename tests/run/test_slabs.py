@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distgram.run.assemble import assemble
 from slab_runs import changed
 
 from distgram.config.schema import check
 from distgram.errors import ConfigError, ProblemError
-from distgram.geometry.regions import Box, Faces, Initial
+from distgram.geometry.regions import Box, Faces
 from distgram.linalg.mesh import make_mesh
 from distgram.pde.operators import laplacian, partial, time_derivative, value
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import get
-from distgram.run.assemble import assemble
 from distgram.run.checks import check_slabs
 from distgram.run.slabs import slab, slab_edges
 
@@ -35,20 +35,20 @@ def distance(x):
 
 def diffusion(initial=(value,), sides=((1, 0), (1, 1))) -> Problem:
     names = [f"initial{i}" for i in range(len(initial))]
-    terms = [Term(n, d, d(moving), Initial(BOX)) for n, d in zip(names, initial, strict=True)]
+    terms = [Term(d, d(moving), BOX.start(), name=n) for n, d in zip(names, initial, strict=True)]
     return Problem(
-        "diffusion",
         BOX,
         (
             Term(
-                "interior",
                 lambda u: lambda x: partial(u, 0)(x) - laplacian(u, (1,))(x),
                 moving,
                 BOX,
+                name="interior",
             ),
             *terms,
-            Term("boundary", value, moving, Faces(BOX, sides)),
+            Term(value, moving, Faces(BOX, sides), name="boundary"),
         ),
+        name="diffusion",
         constraint=HardConstraint(moving, distance, (*names, "boundary")),
         time=0,
     )

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from distgram.run.assemble import assemble, draw_points
 
 from distgram.config.schema import check, dump, load
 from distgram.linalg.mesh import make_mesh
-from distgram.run.assemble import assemble, draw_points
 from distgram.run.solve import Result, solve
 from distgram.store import recording
 
@@ -30,7 +30,8 @@ import jax.numpy as jnp
 from distgram.pde.problem import Problem, Term
 from distgram.geometry.regions import Box
 box = Box((0.0,), (1.0,))
-problem = Problem("one_term", box, (Term("equation", {operator}, {target}, box),), exact={exact})
+equation = Term({operator}, {target}, box)
+problem = Problem(box, {{"equation": equation}}, name="one_term", exact={exact})
 """
 
 

@@ -10,7 +10,7 @@ from jax.scipy.special import erfc
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces, Initial
+from distgram.geometry.regions import Box, Faces
 from distgram.pde.operators import Field, along_curve, value
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 from distgram.pde.registry import register
@@ -68,7 +68,7 @@ def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
 def _reference() -> Reference:
     """The table of data/allen_cahn.npz, good to 1e-11; data/generate_allen_cahn.py remakes it."""
     with (
-        resources.files("distgram").joinpath("problems/data/allen_cahn.npz").open("rb") as file,
+        resources.files("distgram.pde.problems").joinpath("data/allen_cahn.npz").open("rb") as file,
         np.load(file) as table,
     ):
         t, x, u = table["t"], table["x"], table["u"]
@@ -98,11 +98,11 @@ def allen_cahn(corner: bool = True) -> Problem:
     return Problem(
         name="allen_cahn",
         domain=box,
-        terms=(
-            Term("interior", _operator, _zero, box),
-            Term("initial", value, _initial, Initial(box)),
-            Term("boundary", value, _minus_one, Faces(box, ((1, 0), (1, 1)))),
-        ),
+        terms={
+            "interior": Term(_operator, _zero, box),
+            "initial": Term(value, _initial, box.start()),
+            "boundary": Term(value, _minus_one, Faces(box, ((1, 0), (1, 1)))),
+        },
         reference=_reference,
         inputs=("t", "x"),
         time=0,

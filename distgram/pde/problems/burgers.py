@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces, Initial
+from distgram.geometry.regions import Box, Faces
 from distgram.pde.operators import Field, along_curve, value
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 from distgram.pde.registry import register
@@ -100,11 +100,11 @@ def burgers(viscosity: float = 0.01 / np.pi) -> Problem:
     return Problem(
         name="burgers",
         domain=box,
-        terms=(
-            Term("interior", operator, _zero, box),
-            Term("initial", value, _initial, Initial(box)),
-            Term("boundary", value, _zero, Faces(box, ((1, 0), (1, 1)))),
-        ),
+        terms={
+            "interior": Term(operator, _zero, box),
+            "initial": Term(value, _initial, box.start()),
+            "boundary": Term(value, _zero, Faces(box, ((1, 0), (1, 1)))),
+        },
         reference=partial(_reference, viscosity),
         inputs=("t", "x"),
         time=0,

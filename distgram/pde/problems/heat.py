@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces, Initial
+from distgram.geometry.regions import Box, Faces
 from distgram.pde.operators import Field, along_curve, value
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import register
@@ -53,11 +53,11 @@ def heat(frequency: int = 1) -> Problem:
     return Problem(
         name="heat",
         domain=box,
-        terms=(
-            Term("interior", _operator, _zero, box),
-            Term("initial", value, initial, Initial(box)),
-            Term("boundary", value, _zero, Faces(box, ((1, 0), (1, 1)))),
-        ),
+        terms={
+            "interior": Term(_operator, _zero, box),
+            "initial": Term(value, initial, box.start()),
+            "boundary": Term(value, _zero, Faces(box, ((1, 0), (1, 1)))),
+        },
         exact=solution,
         inputs=("t", "x"),
         time=0,

@@ -40,10 +40,10 @@ def laplace2d() -> Problem:
     return Problem(
         name="laplace2d",
         domain=box,
-        terms=(
-            Term("interior", laplacian, _source, box),
-            Term("boundary", value, _zero, Faces(box)),
-        ),
+        terms={
+            "interior": Term(laplacian, _source, box),
+            "boundary": Term(value, _zero, Faces(box)),
+        },
         exact=_solution,
         inputs=("x", "y"),
         constraint=HardConstraint(lift=_zero, distance=_distance, satisfies=("boundary",)),

@@ -37,10 +37,10 @@ def laplace5d() -> Problem:
     return Problem(
         name="laplace5d",
         domain=box,
-        terms=(
-            Term("interior", laplacian, _source, box),
-            Term("boundary", value, _solution, Faces(box)),
-        ),
+        terms={
+            "interior": Term(laplacian, _source, box),
+            "boundary": Term(value, _solution, Faces(box)),
+        },
         exact=_solution,
         inputs=tuple(f"x{k + 1}" for k in range(DIMENSION)),
     )

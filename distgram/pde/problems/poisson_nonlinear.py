@@ -58,10 +58,10 @@ def poisson_nonlinear(k: int = 1) -> Problem:
     return Problem(
         name="poisson_nonlinear",
         domain=box,
-        terms=(
-            Term("interior", _operator, source, box),
-            Term("boundary", value, solution, Faces(box)),
-        ),
+        terms={
+            "interior": Term(_operator, source, box),
+            "boundary": Term(value, solution, Faces(box)),
+        },
         exact=solution,
         inputs=("x", "y"),
         constraint=HardConstraint(lift=lift, distance=distance, satisfies=("boundary",)),

@@ -30,6 +30,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from distgram.errors import require
 from distgram.linalg.mesh import POINTS
 from distgram.points.adaptive.leverage import informative
 from distgram.points.adaptive.placement import Placed, Placement
@@ -103,10 +104,17 @@ class Greedy(Placement):
     Source: that of the module.
     """
 
+    name = "greedy"
     drop: float = 0.1
     by: str = "fP"
     candidates: int = 4
     needs_spectrum = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.drop < 1, self, "drop", "a number in (0, 1)")
+        require(self.by in ("f", "P", "fP"), self, "by", "'f', 'P' or 'fP'")
+        require(self.candidates >= 2, self, "candidates", "at least 2")
 
     def __call__(self, here, size, draw, view, rng):
         kept = informative(here, self.drop, view)

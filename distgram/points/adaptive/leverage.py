@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from distgram.errors import require
 from distgram.points.adaptive.placement import Placed, Placement, View
 from distgram.points.adaptive.proportional import inclusion, systematic
 
@@ -39,10 +40,17 @@ class Leverage(Placement):
     Source: leverage scores as in Mahoney, Found. Trends Mach. Learn. 3 (2011) 123.
     """
 
+    name = "leverage"
     drop: float = 0.2
     exponent: float = 1.0
     candidates: int = 4
     needs_spectrum = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.drop < 1, self, "drop", "a number in (0, 1)")
+        require(self.exponent > 0, self, "exponent", "a number > 0")
+        require(self.candidates >= 2, self, "candidates", "at least 2")
 
     def __call__(self, here, size, draw, view, rng):
         kept = informative(here, self.drop, view)

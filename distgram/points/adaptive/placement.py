@@ -11,13 +11,17 @@ ingredients, the residual and the tangent kernel; here each term keeps its share
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
 
-Draw = Callable[[int], Float[np.ndarray, "n d"]]
+from distgram.errors import require
+
+DrawUniform = Callable[[int], Float[np.ndarray, "n d"]]
 
 
 class Placed(NamedTuple):
@@ -44,15 +48,65 @@ class View(Protocol):
         """
         ...
 
+    def anew(self) -> Placed:
+        """The points drawn once more as the term asks for them, with its sampler and its focus."""
+        ...
+
     def greedy(self, x: Float[np.ndarray, "n d"], count: int, by: str) -> Int[np.ndarray, " count"]:
         """The indices of `count` points out of x, in the order of choice: see `greedy.choose`."""
         ...
 
 
-class Placement(abc.ABC):
-    """One way to place points. Settings are attributes; calling it is pure."""
+@dataclass(frozen=True)
+class Growth:
+    """More points: `factor` times as many, as long as all together are at most `budget`.
 
-    needs_spectrum = False
+    Each growth compiles anew, so that it is to be a large one.
+
+    Args:
+        budget: most points of all terms together. factor: >= 1.1.
+        every: steps between two growths; None: when the overfitting alarm asks for one.
+    """
+
+    budget: int
+    factor: float = 2.0
+    every: int | None = None
+
+    def __post_init__(self):
+        require(self.budget >= 1, self, "budget", "at least 1")
+        require(1.1 <= self.factor < math.inf, self, "factor", "a finite number >= 1.1")
+        require(self.every is None or self.every >= 1, self, "every", "at least 1, or left out")
+
+    def divides(self, step: int) -> bool:
+        """Whether a growth is scheduled after a step."""
+        return self.every is not None and step % self.every == 0
+
+
+@dataclass(frozen=True)
+class Placement(abc.ABC):
+    """One way to place points. Settings are attributes; calling it is pure.
+
+    name: what a config calls it. needs_spectrum: whether its View must know the leverage.
+    keeps_focus: whether points of a term with a focus may be placed by it.
+
+    Args:
+        every: steps between two placements, >= 1. grow: whether the points become more.
+    """
+
+    name: ClassVar[str]
+    needs_spectrum: ClassVar[bool] = False
+    keeps_focus: ClassVar[bool] = False
+
+    every: int = field(default=20, kw_only=True)
+    grow: Growth | None = field(default=None, kw_only=True)
+
+    def __init_subclass__(cls, **given: Any):
+        super().__init_subclass__(**given)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    def __post_init__(self):
+        require(self.every >= 1, self, "every", "at least 1")
 
     def begin(self, size: int) -> int:
         """How many points of `size` there are at first: all of them by default."""
@@ -63,7 +117,7 @@ class Placement(abc.ABC):
         self,
         here: Float[np.ndarray, "n d"],
         size: int,
-        draw: Draw,
+        draw: DrawUniform,
         view: View,
         rng: np.random.Generator,
     ) -> Placed:

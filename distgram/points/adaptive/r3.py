@@ -17,6 +17,8 @@ class R3(Placement):
     Source: Daw, Bu, Wang, Perdikaris, Karpatne, ICML 2023, arXiv 2207.02338, algorithm 1.
     """
 
+    name = "r3"
+
     def __call__(self, here, size, draw, view, rng):
         r = view.residual(here)
         retained = here[r > r.mean()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distgram.errors import require
 from distgram.points.adaptive.placement import Placed, Placement
 from distgram.points.adaptive.proportional import inclusion, systematic
 
@@ -26,10 +27,19 @@ class RAD(Placement):
     Source: Wu, Zhu, Tan, Kartha, Lu, Comput. Methods Appl. Mech. Eng. 403 (2023) 115671.
     """
 
+    name = "rad"
     exponent: float = 1.0
     floor: float = 1.0
     candidates: int = 4
     weights: str = "importance"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.exponent > 0, self, "exponent", "a number > 0")
+        require(self.floor >= 0, self, "floor", "a number >= 0")
+        require(self.candidates >= 2, self, "candidates", "at least 2")
+        known = self.weights in ("importance", "uniform")
+        require(known, self, "weights", "'importance' or 'uniform'")
 
     def __call__(self, here, size, draw, view, rng):
         x = draw(self.candidates * size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distgram.errors import require
 from distgram.points.adaptive.placement import Placed, Placement
 from distgram.points.adaptive.proportional import inclusion, systematic
 
@@ -27,11 +28,20 @@ class RAR(Placement):
     Source: Lu, Meng, Mao, Karniadakis, SIAM Rev. 63 (2021) 208 (RAR); Wu et al. 2023 (RAR-D).
     """
 
+    name = "rar"
     start: float = 0.5
     add: float = 0.05
     by: str = "density"
     exponent: float = 2.0
     candidates: int = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        for share in ("start", "add"):
+            require(0 < getattr(self, share) < 1, self, share, "a number in (0, 1)")
+        require(self.by in ("largest", "density"), self, "by", "'largest' or 'density'")
+        require(self.exponent > 0, self, "exponent", "a number > 0")
+        require(self.candidates >= 1, self, "candidates", "at least 1")
 
     def begin(self, size):
         return max(1, math.ceil(self.start * size))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from distgram.rules.baselines.baseline import Baseline, first_order_info, require, strongly_typed
+from distgram.errors import require
+from distgram.rules.baselines.baseline import Baseline, first_order_info, strongly_typed
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,16 @@ class Adam(Baseline):
     Source: Kingma, Ba, ICLR 2015, arXiv 1412.6980; optax.adam.
     """
 
+    name = "adam"
     learning_rate: float = 1e-3
     decay_rate: float = 1.0
     decay_steps: int = 1000
 
     def __post_init__(self):
-        require(
-            math.isfinite(self.learning_rate) and self.learning_rate > 0,
-            f"Adam(learning_rate={self.learning_rate!r})",
-            "a finite number > 0",
-        )
-        require(
-            0 < self.decay_rate <= 1,
-            f"Adam(decay_rate={self.decay_rate!r})",
-            "0 < decay_rate <= 1; 1 keeps the learning rate constant",
-        )
-        require(self.decay_steps >= 1, f"Adam(decay_steps={self.decay_steps!r})", "at least 1")
+        positive = math.isfinite(self.learning_rate) and self.learning_rate > 0
+        require(positive, self, "learning_rate", "a finite number > 0")
+        require(0 < self.decay_rate <= 1, self, "decay_rate", "a number in (0, 1]; 1: constant")
+        require(self.decay_steps >= 1, self, "decay_steps", "at least 1")
 
     def _rate(self, count: jax.typing.ArrayLike) -> Float[Array, ""]:
         """η_k, in the default precision: optax's own schedule is of float32 even beside float64."""

@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from distgram.errors import RuleError
-from distgram.rules.rule import StepInfo
+from distgram.rules.rule import Method, StepInfo
 
 
 class Objective(Protocol):
@@ -34,13 +33,13 @@ class Objective(Protocol):
         ...
 
 
-class Baseline(abc.ABC):
-    """One step of a method that sees the objective only. Settings are attributes.
-
-    The state is a pytree of arrays whose shapes and types a step does not change. Nothing that
+class Baseline(Method):
+    """One step of a method that sees the objective only. Nothing that
     depends on the objective is kept from one step to the next except curvature, so the
     collocation points may change in between.
     """
+
+    uses_spectrum = False
 
     @abc.abstractmethod
     def init(self, objective: Objective, theta: Float[Array, " p"]) -> Any:
@@ -51,12 +50,6 @@ class Baseline(abc.ABC):
         self, objective: Objective, theta: Float[Array, " p"], state: Any
     ) -> tuple[Float[Array, " p"], Any, StepInfo]:
         """Take one step: (theta, state) after it, and what it did. Traceable."""
-
-
-def require(holds: bool, what: str, expected: str) -> None:
-    """Raise RuleError `what: expected ...` unless a setting is in its range."""
-    if not holds:
-        raise RuleError(f"{what}: expected {expected}.")
 
 
 def strongly_typed(tree: Any) -> Any:

@@ -24,6 +24,7 @@ class ENGD(Baseline):
     Source: Müller, Zeinhofer, ICML 2023, arXiv 2302.13163.
     """
 
+    name = "engd"
     line_search: GridSearch = GridSearch()
 
     def init(self, objective, theta):

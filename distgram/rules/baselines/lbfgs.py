@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from distgram.errors import require
 from distgram.rules.baselines.baseline import (
     Baseline,
     decreased,
     first_order_info,
-    require,
     strongly_typed,
 )
 
@@ -35,16 +35,13 @@ class LBFGS(Baseline):
     algorithms 3.5 and 3.6; optax.lbfgs.
     """
 
+    name = "lbfgs"
     memory_size: int = 20
     line_search_steps: int = 30
 
     def __post_init__(self):
-        require(self.memory_size >= 1, f"LBFGS(memory_size={self.memory_size!r})", "at least 1")
-        require(
-            self.line_search_steps >= 1,
-            f"LBFGS(line_search_steps={self.line_search_steps!r})",
-            "at least 1",
-        )
+        require(self.memory_size >= 1, self, "memory_size", "at least 1")
+        require(self.line_search_steps >= 1, self, "line_search_steps", "at least 1")
 
     def _method(self) -> optax.GradientTransformationExtraArgs:
         search = optax.scale_by_zoom_linesearch(

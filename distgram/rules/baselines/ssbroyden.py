@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from distgram.rules.baselines.baseline import Baseline, decreased, first_order_info, require
+from distgram.errors import require
+from distgram.rules.baselines.baseline import Baseline, decreased, first_order_info
 
 
 class SSBroydenState(NamedTuple):
@@ -37,14 +38,11 @@ class SSBroyden(Baseline):
     search: Nocedal, Wright (2006), algorithms 3.5 and 3.6, from optax.
     """
 
+    name = "ssbroyden"
     line_search_steps: int = 30
 
     def __post_init__(self):
-        require(
-            self.line_search_steps >= 1,
-            f"SSBroyden(line_search_steps={self.line_search_steps!r})",
-            "at least 1",
-        )
+        require(self.line_search_steps >= 1, self, "line_search_steps", "at least 1")
 
     def init(self, objective, theta):
         return SSBroydenState(jnp.eye(theta.size, dtype=theta.dtype), jnp.asarray(True))

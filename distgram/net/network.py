@@ -1,0 +1,64 @@
+"""Networks u(x; θ) in flax.nnx, and their parameters as one flat vector θ."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from distgram.pde.problem import Field, HardConstraint, Problem
+
+
+class Network(abc.ABC):
+    """The description of a network, to be built for any problem. Settings are attributes.
+
+    In place of a description a run also takes a network itself: a flax.nnx module that maps a
+    point (d,) to values (m,).
+    """
+
+    @abc.abstractmethod
+    def build(self, problem: Problem, key: PRNGKeyArray) -> nnx.Module:
+        """The network for the inputs, outputs, domain and periods of a problem, initialised from
+        a key: a module that maps x (d,) to u (m,), in float64.
+
+        Raises:
+            ModelError: settings that do not fit each other or the problem.
+        """
+
+
+@dataclass(frozen=True)
+class FlatModel:
+    """A network as a function of one flat vector:  field(θ) is the field x -> u(x; θ).
+
+    `theta0` are the initial parameters, shape (p,); `p` their number.
+    """
+
+    theta0: Float[Array, " p"]
+    unravel: Callable
+    graph: nnx.GraphDef
+    rest: nnx.State
+    constraint: HardConstraint | None = None
+
+    @property
+    def p(self) -> int:
+        """P, the number of parameters."""
+        return self.theta0.shape[0]
+
+    def field(self, theta: Float[Array, " p"]) -> Field:
+        """The field u(.; θ), with the output transform g + l·n where there is one."""
+        network = nnx.merge(self.graph, self.unravel(theta), self.rest)
+        if self.constraint is None:
+            return network
+        lift, distance = self.constraint.lift, self.constraint.distance
+        return lambda x: lift(x) + distance(x) * network(x)
+
+
+def flatten(network: nnx.Module, constraint: HardConstraint | None = None) -> FlatModel:
+    """Flatten the trainable parameters of an nnx module, once, at the edge."""
+    graph, params, rest = nnx.split(network, nnx.Param, ...)
+    theta0, unravel = ravel_pytree(params)
+    return FlatModel(theta0, unravel, graph, rest, constraint)

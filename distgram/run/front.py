@@ -1,0 +1,141 @@
+"""`distgram.solve`: objects in, a solution out."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from distgram.errors import RunError
+from distgram.linalg.factorization import Factorization
+from distgram.linalg.mesh import make_mesh
+from distgram.linalg.precision import set_precision
+from distgram.net.network import Network
+from distgram.net.unknown import Unknown
+from distgram.pde.problem import Problem
+from distgram.points.adaptive.placement import Placement
+from distgram.points.draw import Draw
+from distgram.rules.rule import Method
+from distgram.run.hooks import Listener
+from distgram.run.progress import Progress
+from distgram.run.setup import Limits, Memory, Pose, Schedule, Setup, Slabs, describe
+from distgram.run.solution import Solution
+from distgram.run.solve import run
+from distgram.run.stage import build_stage
+from distgram.store import folder, storage
+
+
+def solve(
+    problem: Problem | Pose,
+    *,
+    network: Network | nnx.Module = Setup.network,
+    points: Mapping[str, int | Draw] | None = None,
+    rule: Method = Setup.rule,
+    factorization: Factorization | None = None,
+    placement: Placement | None = None,
+    slabs: Slabs | None = None,
+    unknown: Mapping[str, Unknown] | None = None,
+    hard_constraint: bool = False,
+    steps: int | None = None,
+    limits: Limits = Setup.limits,
+    schedule: Schedule = Setup.schedule,
+    memory: Memory = Setup.memory,
+    seed: int = Setup.seed,
+    run_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    force: bool = False,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> Solution:
+    """Solve a problem; everything but the problem has a default.
+
+        square = dg.Box((0, 0), (1, 1))
+        problem = dg.Problem(square, {
+            "interior": dg.Term(lambda u: dg.laplacian(u), -1.0, square),
+            "edge": dg.Dirichlet(0.0, square.boundary),
+        })
+        u = dg.solve(problem, network=dg.MLP([20, 20]), steps=100)
+        u([0.5, 0.5])
+
+    Args:
+        problem, network, points, rule, factorization, placement, slabs, unknown, hard_constraint,
+            limits, schedule, memory, seed: of `Setup`.
+        steps: most steps, in place of `limits.steps`.
+        run_dir: a folder, also gs://, for rows, checkpoints and solution; None: all in memory.
+        resume: go on from the newest whole checkpoint in run_dir, bitwise as if the run had not
+            been interrupted; only limits may differ. force: replace an older run in run_dir.
+        mesh: the devices, of `make_mesh`; None: all of them.
+        progress: whether a line in the terminal, or in the notebook, shows how the run goes.
+
+    Raises:
+        UserError: of what is wrong, before any computing.
+    """
+    set_precision()
+    if steps is not None:
+        limits = replace(limits, steps=steps)
+    setup = Setup(
+        problem,
+        network,
+        points,
+        rule,
+        factorization,
+        placement,
+        slabs,
+        dict(unknown or {}),
+        hard_constraint,
+        limits,
+        schedule,
+        memory,
+        seed,
+    )
+    mesh = mesh or make_mesh()
+    described, place = describe(setup), None
+    if run_dir is not None:
+        place = storage.absolute(storage.folder(run_dir))
+        if resume:
+            _check_same(place, described)
+            folder.clear_stop(place)
+        else:
+            build_stage(setup, mesh).draw()  # all errors come before the folder
+            folder.make(place, described, force)
+    elif resume:
+        raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
+    with Progress(limits.steps * (slabs.count if slabs else 1), progress) as shown:
+        listener = Listener(row=shown.row, say=shown.say)
+        return run(
+            setup, mesh, run_dir=place, resume=resume, described=described, listener=listener
+        )
+
+
+def _check_same(run_dir: storage.Folder, described: dict[str, Any]) -> None:
+    """Check that a run folder is that of the same setup, but for its limits.
+
+    Raises:
+        RunError: it is none, or of another setup: with the first key that differs.
+    """
+    path = run_dir / folder.CONFIG
+    if not path.is_file():
+        raise RunError(f"solve(run_dir={str(run_dir)!r}, resume=True): no run is there to go on.")
+    before, now = _flat(tomllib.loads(path.read_text(encoding="utf-8"))), _flat(described)
+    limits = {f"run.{name}" for name in Limits.__dataclass_fields__}
+    for key in sorted(set(before) | set(now)):
+        if key not in limits and before.get(key) != now.get(key):
+            raise RunError(
+                f"solve(run_dir={str(run_dir)!r}, resume=True): {key} is {now.get(key)!r}, and was "
+                f"{before.get(key)!r}: expected the same setup but for its limits."
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            values |= _flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = value
+    return values

@@ -1,0 +1,277 @@
+"""What happens between two steps: measuring, recording, checkpointing, moving points.
+
+A hook is called after every step with the state and the moment, and gives the state. The hooks of a
+stage are compiled for its shapes; what outlives a stage is in the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from distgram.points.alarm import observe, overfitted, warning
+from distgram.run.clock import Clock
+from distgram.run.ends import SLAB_ENDS, Judge, Moment, Result, in_words, over_slabs, slab_end
+from distgram.run.inference import stated
+from distgram.run.measure import Measure, errors
+from distgram.run.solution import Solution, solution_of
+from distgram.run.stage import Stage
+from distgram.run.state import State, arrays, bare_points, key_at, meta
+from distgram.store.checkpoint import Checkpoints
+from distgram.store.folder import CHECKPOINTS, stop_request
+from distgram.store.record import Recorder, SpectrumRecord
+from distgram.store.storage import Folder
+
+Hook = Callable[[State, Moment], State]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Is told how a run goes.
+
+    Args:
+        row: called with each row of metrics. say: called with a line worth reading.
+        alive: called with False before each step, with True before all is compiled anew.
+    """
+
+    row: Callable[[dict[str, Any]], None] = lambda row: None
+    say: Callable[[str], None] = lambda line: None
+    alive: Callable[[bool], None] = lambda compiling: None
+
+
+SILENT = Listener()
+
+
+@dataclass
+class Session:
+    """What a run keeps from one stage to the next.
+
+    Args:
+        recorder, checkpoints: where rows and states go; no checkpoints without a run folder.
+        clock: the seconds of solving. slabs: how each time slab so far has ended.
+        saved: the step of the last checkpoint, -1 before the first.
+        described: the setup in words, for the checkpoints.
+    """
+
+    run_dir: Folder | None
+    recorder: Recorder
+    checkpoints: Checkpoints | None
+    listener: Listener
+    described: dict[str, Any]
+    asked_to_stop: Callable[[], bool]
+    clock: Clock = field(default_factory=Clock)
+    slabs: list[dict[str, Any]] = field(default_factory=list)
+    saved: int = -1
+
+    @classmethod
+    def open(cls, run_dir: Folder | None, described: dict[str, Any], listener: Listener) -> Session:
+        """The session of a run that starts or goes on."""
+        checkpoints = None if run_dir is None else Checkpoints(run_dir / CHECKPOINTS)
+        asked = stop_request(run_dir)
+        return cls(run_dir, Recorder(run_dir), checkpoints, listener, described, asked)
+
+    @property
+    def begun(self) -> int:
+        """The step at which the run, or its present time slab, began."""
+        return sum(slab["steps"] for slab in self.slabs)
+
+    def begin(self, stage: Stage) -> None:
+        """Say what is being solved, and start the clock."""
+        here = {"devices": stage.mesh.size, "processes": jax.process_count()}
+        self.listener.say(
+            f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
+            f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
+        )
+        self.recorder.start(self.saved)
+
+    def go_on(self, mesh: Mesh, meta: dict[str, Any]) -> None:
+        """Take up what the meta of a checkpoint says."""
+        self.saved, self.slabs = meta["step"], meta["slabs"]
+        self.clock = Clock(meta["seconds"], meta["seconds_by_part"])
+        self.listener.say(f"resumed at step {self.saved} after {meta['seconds']:.1f} s of solving")
+        here = {"devices": mesh.size, "processes": jax.process_count()}
+        if (meta["devices"], meta["processes"]) != (here["devices"], here["processes"]):
+            self.listener.say(
+                f"on {layout(here)}, not the {layout(meta)} that saved it: "
+                "the steps are equal within rounding only"
+            )
+
+    def save(self, stage: Stage, state: State, seconds: float) -> None:
+        """Save a checkpoint; the rows before it come first."""
+        if self.checkpoints is None:
+            return
+        self.recorder.flush()
+        about = meta(stage, state) | {
+            "config": self.described,
+            "devices": stage.mesh.size,
+            "processes": jax.process_count(),
+            "seconds": seconds,
+            "seconds_by_part": self.clock.parts,
+            "slabs": self.slabs,
+        }
+        self.checkpoints.save(state.step, arrays(stage, state), about)
+        self.recorder.config(self.described)
+        self.saved = state.step
+
+    def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
+        """The row of the best parameters, which are the solution."""
+        row = (moment.row or {}) | measure(state.best_theta, state.points, key_at(stage, state))
+        return row | {"overfitted": overfitted(state.alarm, row)}
+
+    def end_slab(
+        self, measure: Measure, stage: Stage, state: State, moment: Moment
+    ) -> dict[str, Any]:
+        """Note how a time slab, or the whole run, has ended; the row of its solution."""
+        row, steps = self.best_row(measure, stage, state, moment), state.step - self.begun
+        self.slabs.append(slab_end(stage.problem, row, str(moment.reason), steps))
+        if moment.reason in SLAB_ENDS and stage.slabs_left:
+            self.listener.say(in_words(self.slabs, len(self.slabs) + stage.slabs_left))
+        return row
+
+    def finish(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> Solution:
+        """Close the run and give its solution."""
+        row = self.end_slab(measure, stage, state, moment)
+        arrays = measure.solution(state.best_theta)
+        row |= over_slabs(self.slabs) | errors(arrays["u"], arrays.get("reference"))
+        result = Result(
+            problem=stage.problem.name,
+            rule=stage.setup.rule.name,
+            P=stage.model.p,
+            S=stage.size,
+            devices=stage.mesh.size,
+            steps=state.step,
+            seconds=moment.seconds,
+            compile_seconds=self.clock.paused,
+            seconds_by_part=self.clock.parts,
+            mean_square_residual=row["mean_square_residual"],
+            heldout_residual=row["heldout_residual"],
+            l2_error=row["l2_error"],
+            relative_l2_error=row["relative_l2_error"],
+            reason=row["reason"],
+            overfitted=row["overfitted"],
+            run_dir=None if self.run_dir is None else str(self.run_dir),
+            unknown=stated(stage, state.best_theta, state.points),
+            signal=moment.signal if moment.reason == "signal" else None,
+            slabs=self.slabs if stage.setup.slabs else None,
+        )
+        self.recorder.finish(result.values(), arrays, bare_points(stage, state))
+        if self.checkpoints is not None:
+            self.checkpoints.close()
+        thetas = (*stage.frozen, state.best_theta)
+        return solution_of(
+            *(stage.setup, stage.whole, stage.parts, thetas, result),
+            *(self.recorder.record, self.described),
+        )
+
+
+@dataclass
+class Measuring:
+    """Measures the state at logged steps, and lets the judge and the alarm see the row."""
+
+    session: Session
+    judge: Judge
+    stage: Stage
+    measure: Measure
+    loud: set[str] = field(default_factory=set)
+
+    def __call__(self, state: State, moment: Moment) -> State:
+        stage, every = self.stage, self.stage.setup.schedule.log_every
+        if moment.reason == "target" and moment.info is not None:
+            loss = float(moment.info.loss)
+            state = state.with_best(loss) if loss < state.best_loss else state
+        if not (moment.reason or state.step % every == 0 or state.step - moment.begun == 1):
+            return state
+        row = {"step": state.step, "seconds": moment.seconds}
+        row |= self.measure(state.theta, state.points, key_at(stage, state))
+        row |= step_values(moment)
+        if stage.setup.slabs:
+            row["slab"] = len(self.session.slabs) + 1
+        self.session.clock.lap("measuring")
+        row["seconds_by_part"] = dict(self.session.clock.parts)
+        before = moment.reason
+        self.judge.see_row(state, moment, row)
+        if moment.reason == "target" and before != "target":
+            state = state.with_best(row["mean_square_residual"])
+        if state.step > self.session.recorder.last and state.step % every == 0:
+            state = state._replace(alarm=observe(state.alarm, row))
+        row["overfitted"] = overfitted(state.alarm, row)
+        if set(row["overfitted"]) - self.loud:
+            self.session.listener.say(warning(row))
+        self.loud = set(row["overfitted"])
+        moment.row = row
+        return state
+
+
+@dataclass
+class Recording:
+    """Appends rows and spectra to the record of the run."""
+
+    session: Session
+    stage: Stage
+
+    def __call__(self, state: State, moment: Moment) -> State:
+        session, setup = self.session, self.stage.setup
+        if moment.row is not None:
+            if state.step > session.recorder.last:
+                session.recorder.row(moment.row)
+            session.listener.row(moment.row)
+        info, seen = moment.info, moment.spectrum
+        if info is not None and seen is not None and seen.singular_values.size:
+            first = state.step - moment.begun == 1
+            if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
+                cutoff = setup.rule.cutoff(info)
+                record = SpectrumRecord(
+                    state.step,
+                    np.asarray(seen.singular_values),
+                    np.asarray(seen.rce),
+                    int(info.rank),
+                    cutoff,
+                    int(info.r_cap),
+                    int(info.r_eps),
+                )
+                session.recorder.spectrum(record)
+        session.clock.lap("recording")
+        return state
+
+
+@dataclass
+class Checkpointing:
+    """Saves the state every so many steps, where a run or a slab begins, and at the end."""
+
+    session: Session
+    stage: Stage
+
+    def __call__(self, state: State, moment: Moment) -> State:
+        every = self.stage.setup.schedule.checkpoint_every
+        if moment.reason == "non-finite" or state.step <= self.session.saved:
+            return state
+        if moment.reason in SLAB_ENDS and self.stage.slabs_left:
+            return state  # the first moment of the next slab is saved in its place
+        if moment.reason or state.step % every == 0 or state.step == moment.begun:
+            self.session.save(self.stage, state, moment.seconds)
+            self.session.clock.lap("recording")
+        return state
+
+
+def step_values(moment: Moment) -> dict[str, Any]:
+    """The part of a metrics row that says what the last step did."""
+    info = moment.info
+    if info is None:
+        return {"rank": None, "regularization": None, "step_size": None, "accepted": None}
+    return {
+        "rank": int(info.rank) if int(info.rank) >= 0 else None,
+        "regularization": float(info.regularization),
+        "step_size": float(info.step_size),
+        "accepted": bool(info.accepted),
+    }
+
+
+def layout(meta: dict[str, Any]) -> str:
+    """Devices, and processes where there are several, in words."""
+    processes = meta["processes"]
+    return f"{meta['devices']} device(s)" + (f" in {processes} processes" * (processes > 1))

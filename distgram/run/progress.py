@@ -1,0 +1,53 @@
+"""How a run goes, in one line of a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+
+class Progress:
+    """Shows the last row of metrics while a run goes on, where someone can see it.
+
+    Args:
+        steps: most steps of the run. wanted: whether anything is to be shown.
+    """
+
+    def __init__(self, steps: int, wanted: bool = True):
+        console = Console(file=sys.stderr)
+        visible = wanted and (console.is_terminal or console.is_jupyter)
+        self._steps = steps
+        self._live = Live(console=console, auto_refresh=False) if visible else None
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Show a row in place of the one before."""
+        if self._live is not None:
+            self._live.update(Text(in_words(row, self._steps)), refresh=True)
+
+    def say(self, line: str) -> None:
+        """Print a line above the row."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+
+
+def in_words(row: dict[str, Any], steps: int) -> str:
+    """A row of metrics as one line."""
+    error = row["relative_l2_error"]
+    return (
+        f"step {row['step']}/{steps}  {row['seconds']:.1f} s  residual "
+        f"{row['mean_square_residual']:.2e}  held-out {row['heldout_residual']:.2e}"
+        + ("" if error is None else f"  relative L2 error {error:.2e}")
+    )

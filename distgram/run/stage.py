@@ -1,0 +1,330 @@
+"""One stage of a run: what is solved between two changes of shape, a time slab at one number of
+points; with every check that comes before computing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from distgram.errors import ProblemError, RuleError, nearest
+from distgram.geometry.regions import Faces
+from distgram.linalg.dual import Dual
+from distgram.linalg.factorization import Factorization
+from distgram.linalg.gram import Gram
+from distgram.linalg.plan import Plan, Shape, plan
+from distgram.linalg.randomized import Randomized
+from distgram.linalg.rows import Points, Residual, lay_out
+from distgram.linalg.tsqr import TSQR
+from distgram.net.network import FlatModel, Network, flatten
+from distgram.net.unknown import Inverse, posed
+from distgram.pde.measurements import Measurements
+from distgram.pde.problem import Problem, Term
+from distgram.points.draw import (
+    Draw,
+    draw,
+    draw_held_out,
+    draw_validation,
+    fixed_count,
+    variance,
+    weighted,
+)
+from distgram.points.growth import begun, check_placement, grown, last_growth, total
+from distgram.run.checks import (
+    check_exact,
+    check_model,
+    check_points,
+    check_slabs,
+    check_target,
+    check_term,
+)
+from distgram.run.setup import Setup
+from distgram.run.slabs import Part, march, slab_edges
+
+UNLIMITED_GIB = 1e9
+# The factorizations whose bytes the plan knows.
+PLANNED = (TSQR.name, Dual.name, Gram.name, Randomized.name)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is solved at one stage of a run, on one mesh.
+
+    Args:
+        setup: what the run was asked to do.
+        whole: the problem over all of time. parts: its time slabs so far, the last of them being
+            solved. frozen: the parameters of those before it.
+        growth: how often the points have grown. draws: the points of every term, so many now.
+        residual: the residual system of the terms that are left to the loss.
+        plan, factorization: how the spectrum of its rows is found.
+    """
+
+    setup: Setup
+    whole: Problem
+    parts: tuple[Part, ...]
+    frozen: tuple[np.ndarray, ...]
+    growth: int
+    draws: Mapping[str, Draw]
+    residual: Residual
+    plan: Plan
+    factorization: Factorization
+
+    @property
+    def problem(self) -> Problem:
+        """The problem being solved: of a slab, that of the slab."""
+        return self.parts[-1].problem
+
+    @property
+    def model(self) -> FlatModel:
+        """Its network."""
+        return self.parts[-1].model
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms that are left to the loss."""
+        return self.residual.terms
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices."""
+        return self.residual.mesh
+
+    @property
+    def size(self) -> int:
+        """S, the number of collocation points of all terms (equations a point not counted)."""
+        return total({t.name: self.draws[t.name] for t in self.terms})
+
+    @property
+    def slabs_left(self) -> int:
+        """The number of time slabs after the one being solved."""
+        return self.setup.slabs.count - len(self.parts) if self.setup.slabs else 0
+
+    @property
+    def last_growth(self) -> int:
+        """The number of growths until the next one would exceed the budget."""
+        return last_growth(self.setup.placement, wanted(self.setup, self.terms), self.terms)
+
+    def next_slab(self, theta: np.ndarray) -> Stage:
+        """The stage of the next time slab, which begins where the parameters θ of this one end."""
+        return build_stage(self.setup, self.mesh, frozen=(*self.frozen, np.asarray(theta)))
+
+    def next_growth(self) -> Stage:
+        """The stage with more points."""
+        return build_stage(self.setup, self.mesh, self.growth + 1, self.frozen)
+
+    def draw(self, slab: Problem | None = None) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """The collocation points (n, d) of every term and their sampling density over the uniform
+        one, from the run's seed.
+
+        Args:
+            slab: the problem of another time slab than the one being solved.
+
+        Raises:
+            RegionError: a count that the sampler cannot give. ProblemError: a target that is not
+            finite at a point.
+        """
+        drawn = []
+        for i, term in enumerate(open_terms(self.setup, slab) if slab else self.terms):
+            asked = begun(self.setup.placement, term, self.draws[term.name])
+            x, density = draw(term, asked, [self.setup.seed, i])
+            check_target(self.problem, term, x)
+            drawn.append((x, density))
+        return drawn
+
+    def lay_out(
+        self, term: Term, x: np.ndarray, density: np.ndarray | None, size: int = 0
+    ) -> Points:
+        """Points of a term, weighed, padded and sharded; with room for `size` of them."""
+        return lay_out(self.mesh, term, x, density, self.residual.blocks, size)
+
+    def points(self) -> tuple[Points, ...]:
+        """The collocation points before the first step, on the mesh."""
+        return tuple(
+            self.lay_out(term, x, density, self.draws[term.name].count)
+            for term, (x, density) in zip(self.terms, self.draw(), strict=True)
+        )
+
+    def held_out(self, key: Sequence[int]) -> tuple[Points, ...]:
+        """Fresh uniform points of every term, never trained on; a fixed region gives its own."""
+        count = self.setup.schedule.held_out
+        return tuple(
+            self.lay_out(term, draw_held_out(term, count, [*key, i, 1]), variance(term))
+            for i, term in enumerate(self.terms)
+        )
+
+    def validation(self, count: int) -> tuple[Points, ...]:
+        """`count` points of every term from the run's seed, the same at every step, and neither
+        those trained on nor those a run is measured at."""
+        drawn = (
+            draw_validation(term, self.draws[term.name], count, [self.setup.seed, i, 2])
+            for i, term in enumerate(self.terms)
+        )
+        return tuple(self.lay_out(t, *found) for t, found in zip(self.terms, drawn, strict=True))
+
+
+def build_stage(
+    setup: Setup, mesh: Mesh, growth: int = 0, frozen: Sequence[np.ndarray] = ()
+) -> Stage:
+    """Build everything and check it on abstract values and at a few points, before any solving.
+
+    Args:
+        growth: how often the points have grown; the shape of the last growth is planned as well.
+        frozen: the parameters (p,) of the time slabs that are solved; the next one is built.
+
+    Raises:
+        ProblemError, ModelError, RegionError, RuleError, PlanError: what is wrong, and what was
+        expected.
+    """
+    whole = setup.with_values()
+    parts = build_parts(setup, whole, frozen)
+    problem, model = parts[-1]
+    terms, placement = open_terms(setup, problem), setup.placement
+    draws = wanted(setup, terms)
+    check_model(problem, model)
+    equations = {t.name: check_term(problem, model, t) for t in terms}
+    check_exact(problem)
+    for at in (last_growth(placement, draws, terms), growth):
+        now = grown(placement, draws, terms, at)
+        rows = sum(now[name].count * m for name, m in equations.items())
+        planned = plan_step(setup, Shape(rows, model.p, mesh.size))
+    residual = Residual(terms, model, mesh, setup.memory.chunk, planned.blocks)
+    factorization = build_factorization(setup, planned)
+    if setup.rule.validation is not None and planned.name == "dual" and mesh.size > 1:
+        raise RuleError(
+            f"rule.validation = {setup.rule.validation}: the dual shards its right vectors over "
+            f"{mesh.size} devices, and held-out rows need them whole: expected one device, or at "
+            f"least {model.p} rows, as many as parameters."
+        )
+    if placement is not None:
+        check_placement(placement, draws, terms, setup.rule.name, setup.rule.uses_spectrum)
+    return Stage(setup, whole, parts, tuple(frozen), growth, now, residual, planned, factorization)
+
+
+def build_model(setup: Setup, problem: Problem) -> FlatModel:
+    """The network for a problem, initialised from the run's seed.
+
+    Raises:
+        ProblemError: no constraint where one is asked for. ModelError: what the network raises.
+    """
+    if setup.hard_constraint and problem.constraint is None:
+        raise ProblemError(
+            f"model.hard_constraint = true: problem {problem.name!r} defines no constraint; "
+            "leave it out, or give the problem a HardConstraint."
+        )
+    network = setup.network
+    if isinstance(network, Network):
+        network = network.build(problem, jax.random.key(setup.seed))
+    assert isinstance(network, nnx.Module)
+    if setup.unknown:
+        return flatten(Inverse(network, setup.unknowns, setup.pose, setup.hard_constraint))
+    return flatten(network, problem.constraint if setup.hard_constraint else None)
+
+
+def build_parts(
+    setup: Setup, whole: Problem, frozen: Sequence[np.ndarray] = ()
+) -> tuple[Part, ...]:
+    """The time slabs with the parameters `frozen` and the next one; every one is checked first."""
+
+    def build(problem: Problem) -> FlatModel:
+        return build_model(setup, problem)
+
+    if setup.slabs is None:
+        return (Part(whole, build(whole)),)
+    if setup.limits.steps == 0:
+        raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
+    if setup.unknown:
+        name = next(iter(setup.unknown))
+        raise ProblemError(f"unknown.{name} with [time]: expected no [unknown]; leave one out.")
+    for term in whole.terms:
+        if isinstance(term.region, Measurements):
+            raise ProblemError(f"data.{term.name} with [time]: expected no [data]; leave one out.")
+    whole = whole if setup.hard_constraint else replace(whole, constraint=None)
+    edges = slab_edges(whole, setup.slabs.edges or setup.slabs.count)
+    if not frozen:
+
+        def check(problem: Problem) -> None:
+            terms = open_terms(setup, problem)
+            check_points(terms, wanted(setup, terms), setup.schedule.held_out)
+
+        check_slabs(whole, edges, check)
+    return march(whole, edges, build, frozen)
+
+
+def open_terms(setup: Setup, problem: Problem) -> tuple[Term, ...]:
+    """The terms that are left to the loss, weighted as their points say; `points` must name exactly
+    those of them that have no points of their own."""
+    constraint = problem.constraint if setup.hard_constraint else None
+    hard = constraint.satisfies if constraint else ()
+    terms = [t for t in problem.terms if t.name not in hard]
+    if not terms:
+        raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
+    if setup.points is not None:
+        names = [t.name for t in terms]
+        for name in setup.points:
+            if name in hard:
+                raise ProblemError(
+                    f"points.{name}: the hard constraint satisfies this term exactly; leave it out."
+                )
+            if name not in names:
+                raise ProblemError(f"points.{name}: no such term: {nearest(name, names)}")
+        for term in terms:
+            if term.name not in setup.points and fixed_count(term) is None:
+                raise ProblemError(
+                    f"points.{term.name} is missing: term {term.name!r} has no points."
+                )
+    if setup.unknown:
+        terms = [t if isinstance(t.region, Measurements) else posed(t, setup.pose) for t in terms]
+    draws = wanted(setup, terms)
+    return tuple(weighted(t, draws[t.name]) for t in terms)
+
+
+def wanted(setup: Setup, terms: Sequence[Term]) -> dict[str, Draw]:
+    """The points of every term as they are asked for, before any growth."""
+    given = setup.points or {}
+    draws = {}
+    for term in terms:
+        asked = given.get(term.name)
+        if asked is None:
+            draws[term.name] = default_draw(term)
+        else:
+            draws[term.name] = asked if isinstance(asked, Draw) else Draw(asked)
+    return draws
+
+
+def default_draw(term: Term) -> Draw:
+    """The points of a term where none are asked for: all of a fixed set; 256 of a boundary in up to
+    two dimensions, 1024 beyond; 2048 of another region in up to two dimensions, 8192 beyond."""
+    fixed = fixed_count(term)
+    if fixed is not None:
+        return Draw(fixed)
+    low = term.region.dim <= 2
+    if isinstance(term.region, Faces):
+        return Draw(256 if low else 1024)
+    return Draw(2048 if low else 8192)
+
+
+def plan_step(setup: Setup, shape: Shape) -> Plan:
+    """The factorization and the row blocks for a shape. One of a user's own class gets as many row
+    blocks as TSQR would have, and no limit of memory."""
+    asked, memory = setup.factorization, setup.memory
+    name = "auto" if asked is None else asked.name
+    if name not in ("auto", *PLANNED):
+        found = plan(shape, TSQR.name, UNLIMITED_GIB, memory.row_block)
+        return replace(found, name=name)
+    sizes = {}
+    if isinstance(asked, Randomized):
+        sizes = {"width": asked.width, "capacity": asked.capacity}
+    return plan(shape, name, memory.budget_gib, memory.row_block, **sizes)
+
+
+def build_factorization(setup: Setup, planned: Plan) -> Factorization:
+    """The factorization that was planned."""
+    asked = setup.factorization
+    if asked is None:
+        direct = {TSQR.name: TSQR(), Dual.name: Dual(), Gram.name: Gram()}
+        asked = direct.get(planned.name, Randomized())
+    return asked.planned(planned, setup.seed)

@@ -1,0 +1,267 @@
+"""What a run measures: rows, spectra, solution and result; in memory, and in its folder if any."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import subprocess
+import zipfile
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tomli_w
+from jaxtyping import Float
+
+from distgram.errors import FolderTaken
+from distgram.linalg.mesh import gather
+from distgram.store import storage
+from distgram.store.folder import CONFIG, ENVIRONMENT, METRICS, RESULT, SOLUTION, SPECTRA
+from distgram.store.storage import Folder
+
+PACKAGES = "distgram jax jaxlib flax optax orbax-checkpoint numpy scipy folx".split()
+
+
+class SpectrumRecord(NamedTuple):
+    """The spectrum that led to a step: singular values, reconstruction errors RCE_0..RCE_k, the
+    rank in use, the cutoff on the singular values, and AMStramGRAM's r∩ and rε, -1 elsewhere."""
+
+    step: int
+    singular_values: Float[np.ndarray, " k"]
+    reconstruction_errors: Float[np.ndarray, " k+1"]
+    rank: int
+    cutoff: float
+    r_cap: int
+    r_eps: int
+
+    def rce(self) -> Float[np.ndarray, " k+1"]:
+        """RCE_n, n = 0..k: the rms residual that the n leading directions leave."""
+        return self.reconstruction_errors
+
+
+# The names in spectra.npz, in the order of a SpectrumRecord.
+SPECTRUM_NAMES = ("step", "singular_values", "rce", "rank", "cutoff", "r_cap", "r_eps")
+
+
+@dataclass
+class Record:
+    """Everything a run has measured, in memory.
+
+    Args:
+        rows: of metrics. spectra: at some steps. result: how the run ended. solution: the arrays of
+            solution.npz. points: of every term, (n, d).
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    spectra: list[SpectrumRecord] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+    solution: dict[str, Any] = field(default_factory=dict)
+    points: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def solution_arrays(self) -> dict[str, Any]:
+        """What solution.npz holds."""
+        return self.solution | {f"points_{name}": x for name, x in self.points.items()}
+
+    def spectra_arrays(self) -> dict[str, np.ndarray]:
+        """What spectra.npz holds: nan after the end of shorter rows, from before points grew."""
+        columns = zip(*self.spectra, strict=True)
+        return {
+            name: _stacked([np.asarray(value) for value in column])
+            for name, column in zip(SPECTRUM_NAMES, columns, strict=True)
+        }
+
+    def write(self, run_dir: Folder) -> None:
+        """Write everything to a run folder that has just been made."""
+        place = storage.of(run_dir)
+        place.write(run_dir / ENVIRONMENT, json.dumps(environment(), indent=1).encode())
+        text = "".join(json.dumps(finite(row)) + "\n" for row in self.rows)
+        place.write(run_dir / METRICS, text.encode())
+        if self.spectra:
+            place.write(run_dir / SPECTRA, _packed(self.spectra_arrays()))
+        place.write(run_dir / SOLUTION, _packed(self.solution_arrays()))
+        place.write(run_dir / RESULT, (json.dumps(finite(self.result), indent=1) + "\n").encode())
+
+
+class Recorder:
+    """Keeps what a run measures, and appends it to its folder. A resumed run first drops what came
+    after the step it goes on from, so that nothing is lost and nothing stands twice. Only the first
+    process writes; without a folder nobody does.
+
+    last: the step of the last row.
+    """
+
+    def __init__(self, run_dir: Folder | None):
+        self.record, self.last = Record(), -1
+        self._dir = run_dir if jax.process_index() == 0 else None
+        self._shared = run_dir
+        if self._dir is not None:
+            self._place = storage.of(self._dir)
+            self._lines = self._place.lines(self._dir / METRICS)
+
+    def start(self, step: int) -> None:
+        """Begin after a step, with what the folder holds up to there; -1: with nothing."""
+        self.last = step
+        if self._dir is None:
+            return
+        (self._dir / RESULT).unlink(missing_ok=True)  # it is that of an earlier end
+        self._write(ENVIRONMENT, json.dumps(environment(), indent=1))
+        self.record.rows = [row for row in _rows(self._dir / METRICS) if row["step"] <= step]
+        self._lines.restart("".join(json.dumps(row) + "\n" for row in self.record.rows))
+        if step > 0 and (self._dir / SPECTRA).is_file():
+            read = read_spectra(io.BytesIO((self._dir / SPECTRA).read_bytes()))
+            self.record.spectra = [one for one in read if one.step <= step]
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Append one row of metrics."""
+        self.record.rows.append(row)
+        self.last = row["step"]
+        if self._dir is not None:
+            self._lines.append(json.dumps(finite(row)) + "\n")
+
+    def spectrum(self, record: SpectrumRecord) -> None:
+        """Keep the spectrum that led to a step."""
+        self.record.spectra.append(record)
+
+    def flush(self) -> None:
+        """Bring all rows to the storage: a checkpoint may come only after the rows before it.
+
+        Raises:
+            FolderTaken: another job has begun to write here; on every process alike.
+        """
+        if self._shared is None:
+            return
+        ours = self._dir is None or self._lines.sync()
+        if not gather([ours]).all():
+            raise FolderTaken(
+                f"{self._shared}: another job has begun to solve in it, and owns it from there on: "
+                "this one has ended without a further checkpoint."
+            )
+        if self._dir is not None and self.record.spectra:
+            self._write(SPECTRA, self.record.spectra_arrays())
+
+    def finish(
+        self, result: dict[str, Any], solution: dict[str, Any], points: dict[str, np.ndarray]
+    ) -> None:
+        """Keep the solution and the result: the run has ended."""
+        self.record.result, self.record.solution = result, solution
+        self.record.points = points
+        self.flush()
+        if self._dir is not None:
+            self._write(SOLUTION, self.record.solution_arrays())
+            self._write(RESULT, json.dumps(finite(result), indent=1) + "\n")
+
+    def config(self, config: dict[str, Any]) -> None:
+        """Bring config.toml up to a resume that changed a budget, once a checkpoint holds it."""
+        if self._dir is None or not config:
+            return
+        text = tomli_w.dumps(config)
+        if (self._dir / CONFIG).read_text(encoding="utf-8") != text:
+            self._write(CONFIG, text)
+
+    def _write(self, name: str, content: str | dict[str, Any]) -> None:
+        assert self._dir is not None
+        data = content.encode() if isinstance(content, str) else _packed(content)
+        self._place.write(self._dir / name, data)
+
+
+def _packed(arrays: dict[str, Any]) -> bytes:
+    """Arrays as the bytes of an npz file."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
+
+
+def read_spectra(file: Any) -> list[SpectrumRecord]:
+    """The spectra of a spectra.npz, without the nan after the end of shorter rows."""
+    with np.load(file) as arrays:
+        columns = [arrays[name] for name in SPECTRUM_NAMES]
+    records = []
+    for step, s, rce, rank, cutoff, r_cap, r_eps in zip(*columns, strict=True):
+        k = int(np.isfinite(s).sum())
+        records.append(
+            SpectrumRecord(
+                int(step), s[:k], rce[: k + 1], int(rank), float(cutoff), int(r_cap), int(r_eps)
+            )
+        )
+    return records
+
+
+def _stacked(rows: list[np.ndarray]) -> np.ndarray:
+    """Values or rows as one array, nan after the end of those from before the points grew."""
+    longest = max(row.size for row in rows)
+
+    def filled(row: np.ndarray) -> np.ndarray:
+        return np.pad(row, (0, longest - row.size), constant_values=np.nan)
+
+    return np.stack([filled(row) if row.ndim else row for row in rows])
+
+
+def _rows(path: Folder) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # the last line of a killed run
+            break
+    return rows
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has neither nan nor infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def environment() -> dict[str, Any]:
+    """Versions of the packages, devices, and the commit of a source checkout, if it is one."""
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    def commit() -> str | None:
+        here = Path(__file__).resolve().parent
+        try:
+            out = subprocess.run(
+                ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return out.stdout.strip() or None if out.returncode == 0 else None
+
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: installed(name) for name in PACKAGES},
+        "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in devices],
+        "processes": jax.process_count(),
+        "commit": commit(),
+    }
+
+
+def read_record(run_dir: Folder) -> Record:
+    """What a run folder holds of a run; what is missing, or cannot be read, is left out."""
+    record = Record(rows=_rows(run_dir / METRICS))
+    if (run_dir / SPECTRA).is_file():
+        try:
+            record.spectra = read_spectra(io.BytesIO((run_dir / SPECTRA).read_bytes()))
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile):
+            pass
+    if (run_dir / RESULT).is_file():
+        try:
+            record.result = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
+        except ValueError:
+            pass
+    return record
