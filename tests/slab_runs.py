@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cli_runs import CLOCKS
+from library import solve_in
 
 from distgram.config.schema import check, dump
 from distgram.linalg.mesh import make_mesh
-from distgram.run.solve import Result, solve
-from distgram.store import recording
+from distgram.run.ends import Result
+from distgram.store import folder as folders
 
 HEAT: dict[str, Any] = {
     "problem": {"name": "heat"},
@@ -31,8 +32,8 @@ def run(folder: Path, tree: dict[str, Any], resume=False, **called) -> Result:
     """Solve in this process on one device; `called` as in `solve`."""
     config = check(tree)
     if not resume:
-        recording.start(folder, dump(config))
-    return solve(config, make_mesh(1), folder, resume=resume, **called)
+        folders.make(folder, dump(config))
+    return solve_in(config, make_mesh(1), folder, resume=resume, **called)
 
 
 def stopped_at(folder: Path, tree: dict[str, Any], step: int) -> Result:
@@ -40,7 +41,7 @@ def stopped_at(folder: Path, tree: dict[str, Any], step: int) -> Result:
 
     def ask(row):
         if row["step"] == step:
-            (folder / recording.STOP).touch()
+            (folder / folders.STOP).touch()
 
     return run(folder, tree, watch=ask)
 

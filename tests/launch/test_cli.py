@@ -16,7 +16,7 @@ from distgram.config.rules import FACTORIZATIONS, RULES
 from distgram_launch.live import Progress
 
 import distgram
-from distgram.config.schema import RunConfig
+from distgram.config.schema import RunTable
 from distgram.errors import SolutionError
 from distgram.pde import operators
 from distgram.pde.registry import get, names
@@ -219,7 +219,7 @@ def test_progress_tells_pace_and_time_left():
     out = io.StringIO()
     values = dict.fromkeys(("rank", "regularization", "step_size", "l2_error"))
     residuals = {"mean_square_residual": 0.5, "terms": {"only": 0.5}, "heldout_residual": 0.25}
-    with Progress(out, RunConfig(steps=110)) as progress:
+    with Progress(out, RunTable(steps=110)) as progress:
         progress.watch({"step": 0, "seconds": 0.0} | residuals | values)
         progress.watch({"step": 10, "seconds": 5.0} | residuals | values)
     header, first, second = out.getvalue().splitlines()

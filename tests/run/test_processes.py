@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import TINY, metrics
+from library import solve_in
 from ray_runs import theta
 
 from distgram.config.schema import check, dump, load
 from distgram.errors import StorageFull
 from distgram.linalg.mesh import gather, make_mesh, pad, unpad
-from distgram.run.reasons import REASONS, agree, of_budget
-from distgram.run.solve import solve
-from distgram.store import recording
+from distgram.run.ends import REASONS, agree, of_budget
+from distgram.store import folder as folders
 from distgram.store.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,6 @@ from pathlib import Path
 from distgram.config.schema import load
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.run.solve import solve
 set_precision()
 run = Path(run)
 result = solve(
@@ -91,7 +90,7 @@ def folder_of(path: Path, text: str = TINY, **limits: object) -> Path:
     """A run folder with its config."""
     tree = dump(check(load_text(path, text)))
     tree["run"] |= limits
-    recording.start(path, tree)
+    folders.make(path, tree)
     return path
 
 
@@ -147,7 +146,7 @@ def test_a_signal_to_one_process_ends_all_at_one_step(tmp_path):
     said: list[str] = []
     tree = dump(load(run / "config.toml"))
     tree["run"]["steps"] = steps + 3
-    result = solve(check(tree), make_mesh(8), run, resume=True, say=said.append)
+    result = solve_in(check(tree), make_mesh(8), run, resume=True, say=said.append)
     assert (result.steps, result.reason) == (steps + 3, "step budget")
     assert any(f"resumed at step {steps}" in line for line in said)
     assert any("not the 2 device(s) in 2 processes" in line for line in said)
@@ -156,7 +155,7 @@ def test_a_signal_to_one_process_ends_all_at_one_step(tmp_path):
 @pytest.mark.slow
 def test_a_file_that_asks_to_stop_ends_all_processes(tmp_path):
     run = folder_of(tmp_path / "run", steps=10**6, patience=10**6)
-    (run / recording.STOP).touch()
+    (run / folders.STOP).touch()
     ends = {text.splitlines()[-1] for text in Processes(run, 2, 1).end()}
     assert ends == {"stop requested None 0"}
 
@@ -171,7 +170,7 @@ def test_resumed_on_another_number_of_devices(tmp_path, devices):
     said: list[str] = []
     tree = dump(load(run / "config.toml"))
     tree["run"]["steps"] = 2
-    result = solve(check(tree), make_mesh(devices), run, resume=True, say=said.append)
+    result = solve_in(check(tree), make_mesh(devices), run, resume=True, say=said.append)
     assert np.array_equal(theta(run), before) and result.devices == devices
     assert any(f"on {devices} device(s), not the 8 device(s)" in line for line in said)
     # the next step is that of 8 devices but for the rounding of sums, which this rule's largest
@@ -181,7 +180,7 @@ def test_resumed_on_another_number_of_devices(tmp_path, devices):
         copy = folder_of(tmp_path / name, text, steps=2)
         solve(load(copy / "config.toml"), make_mesh(8), copy)
         tree["run"]["steps"] = 3
-        solve(check(tree), make_mesh(count), copy, resume=True)
+        solve_in(check(tree), make_mesh(count), copy, resume=True)
         ends.append(theta(copy))
     eight, other = ends
     bound = 10 * np.finfo(float).eps / 1e-4

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from distgram.run.assemble import assemble, draw_points
+from library import solve_in, stage_of
 
 from distgram.config.schema import check, dump, load
 from distgram.linalg.mesh import make_mesh
-from distgram.run.solve import Result, solve
-from distgram.store import recording
+from distgram.run.ends import Result
+from distgram.store import folder as folders
 
 TINY: dict[str, Any] = {
     "problem": {"name": "laplace2d"},
@@ -60,9 +60,9 @@ def run(folder: Path, devices=1, rule=None, problem=None, **limits) -> Ran:
             "points": {"equation": {"count": 16}},
         }
     config = check(tree)
-    recording.start(folder, dump(config))
+    folders.make(folder, dump(config))
     watched, said = [], []
-    result = solve(config, make_mesh(devices), folder, watch=watched.append, say=said.append)
+    result = solve_in(config, make_mesh(devices), folder, watch=watched.append, say=said.append)
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     return Ran(result, [json.loads(line) for line in text.splitlines()], watched, said, folder)
 
@@ -246,7 +246,7 @@ def test_solution(six):
     assert solution["names"].tolist() == ["x", "y"]
     grid = np.stack(np.meshgrid(solution["axis_0"], solution["axis_1"], indexing="ij"), -1)
     assert np.array_equal(grid.reshape(-1, 2), x)
-    drawn = draw_points(assemble(config, make_mesh(1)))
+    drawn = stage_of(config, make_mesh(1)).draw()
     for name, (points, _) in zip(("interior", "boundary"), drawn, strict=True):
         assert np.array_equal(solution[f"points_{name}"], points)
 
