@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,10 @@ from distgram.report.html import Picture
 from distgram.store.run_folder import Run
 
 SCRIPT = "<script>alert(1)</script>"
+KNOWN_TAGS = set(
+    "html head meta title style body main h1 h2 p div table tr th td nav a figure img figcaption "
+    "pre".split()
+)
 
 
 @pytest.fixture
@@ -28,19 +31,6 @@ def blank(monkeypatch):
         monkeypatch.setattr(
             f"distgram.report.{module}.picture", lambda _, *words: Picture(b"", *words)
         )
-
-
-def poisoned(value: Any) -> Any:
-    """The value with every text in it, and every key that no page knows, a script."""
-    if isinstance(value, dict):
-        known = {"title", "alt", "problem", "rule", "run", "name", "seed", *Run.__dict__}
-        return {
-            key if key in known or not isinstance(item, str) else f"{key}{SCRIPT}": poisoned(item)
-            for key, item in value.items()
-        } | {SCRIPT: SCRIPT}
-    if isinstance(value, list):
-        return [*map(poisoned, value), SCRIPT]
-    return SCRIPT if isinstance(value, str) else value
 
 
 def poison(run: Path) -> Path:
@@ -88,18 +78,11 @@ def test_every_text_of_a_run_folder_is_text_on_its_pages(tmp_path):
     for text in texts:
         assert SCRIPT in Page(text).text
         assert "<script" not in text.lower() and "script" not in Page(text).tags
-        tags = {tag for tag in Page(text).tags if tag not in KNOWN_TAGS}
-        assert tags == set()
+        assert set(Page(text).tags) <= KNOWN_TAGS
     # the page of a run that goes on has one script, its own
     page = shell(SCRIPT)
     assert Page(page).tags.count("script") == 1 and "<script nonce=" in page
     assert SCRIPT in Page(page).text and SCRIPT not in page
-
-
-KNOWN_TAGS = set(
-    "html head meta title style body main h1 h2 p div table tr th td nav a figure img figcaption "
-    "pre".split()
-)
 
 
 def test_the_policy_allows_no_script_and_one_style_by_its_hash(tmp_path, blank):
