@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,7 @@ def test_no_template_lets_a_text_through():
         ("metrics.jsonl", b"\xff\xfe", "metrics.jsonl"),
         ("result.json", "{", "result.json"),
         ("result.json", "[1, 2]", "result.json"),
+        ("result.json", '{"P": 1' + "0" * 5000 + "}", "result.json"),
         ("result.json", "3", "result.json"),
         ("result.json", '{"slabs": 3}', "slabs"),
         ("result.json", '{"slabs": [3]}', "slabs"),
@@ -134,6 +136,7 @@ def test_no_template_lets_a_text_through():
         ("environment.json", '{"processes": "x"}', "processes"),
         ("config.toml", "[problem", "config.toml"),
         ("config.toml", "problem = 3", "problem"),
+        ("config.toml", "a = 1" + "0" * 5000, "config.toml"),
         ("config.toml", "[run]\nseed=1\n[[data]]", "data"),
         ("config.toml", b"\xff", "config.toml"),
         ("solution.npz", "PK", "solution.npz"),
@@ -194,6 +197,16 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, blank, name, key, change):
     np.savez(run / f"{name}.npz", **arrays | ({} if changed is None else {key: changed}))
     with pytest.raises(RunError, match=f"{name}.npz"):
         report(run)
+
+
+def test_a_damaged_file_of_arrays_is_named(tmp_path):
+    run = make_run(tmp_path / "run")
+    whole = (run / "spectra.npz").read_bytes()
+    for at in range(0, len(whole), len(whole) // 40):
+        damaged = whole[:at] + bytes(b ^ 0xFF for b in whole[at : at + 50]) + whole[at + 50 :]
+        (run / "spectra.npz").write_bytes(damaged)
+        with suppress(RunError):
+            Run(run).arrays("spectra.npz")  # or else the values changed, and no more
 
 
 @pytest.mark.parametrize("key", ["slice_axes", "slice_nodes", "slice_at", "slice_u"])
