@@ -169,7 +169,9 @@ def test_the_run_folder_explains_itself(solved):
     }
     assert "seed = 3" in (solved.path / "run" / "config.toml").read_text()
     drawn = {p.stem for p in (solved.path / "run" / "figures").iterdir()}
-    assert drawn == {"solution", "convergence", "spectrum", "cutoff", "points", "residual"}
+    assert drawn == {
+        *("solution", "convergence", "spectrum", "flattening", "cutoff", "points", "residual")
+    }
 
 
 def test_the_default_folder_names_config_and_seed(folder, monkeypatch):
