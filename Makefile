@@ -3,7 +3,8 @@
 # make test    every check: style, types, import directions, tests
 # make test-cluster  runs, jobs and faults on local Ray clusters (half an hour on two quiet cores)
 # make cluster a job on a local Ray cluster: submitted, watched, stopped, resumed, fetched (minutes)
-# make table   the table of the README (hours; goes on where it stopped)
+# make table   every config over ten seeds (hours; goes on where it stopped), then make tables
+# make tables  the tables of the READMEs, from tests/bench/results/*.json
 # make newcomer  a new user's path, timed: a fresh clone, the README's own equation, its report
 # make clean   remove the environment and caches; runs/ stays
 
@@ -12,7 +13,7 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 CONFIG  ?= configs/laplace2d.toml
 
-.PHONY: solve test test-cluster cluster table newcomer clean
+.PHONY: solve test test-cluster cluster table tables newcomer clean
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
@@ -32,7 +33,11 @@ cluster: $(VENV)/.ray
 	$(BIN)/python tests/bench/cluster.py $(ARGS)
 
 table: $(VENV)/.run
-	$(BIN)/python tests/bench/table.py
+	$(BIN)/python tests/bench/table.py --results tests/bench/results
+	$(BIN)/python tests/bench/tables.py
+
+tables: $(VENV)/.run
+	$(BIN)/python tests/bench/tables.py
 
 newcomer:
 	tests/bench/newcomer.sh
