@@ -111,7 +111,7 @@ def test_more_devices_than_there_are(folder):
 def test_a_folder_that_cannot_be_made_is_named(folder):
     folder.write("file", "")
     sentence = folder.solve(out="file/run").sentence
-    assert "file/run: the run folder cannot be made" in sentence and "--out" in sentence
+    assert "file/run: the run folder cannot be made" in sentence and "choose another" in sentence
 
 
 def test_a_config_that_is_a_folder_is_named(folder):
@@ -134,7 +134,7 @@ def test_an_older_run_is_replaced_only_when_forced(copied):
 def test_a_folder_of_other_files_is_never_replaced(folder):
     (folder.path / "run").mkdir()
     folder.write("run/thesis.txt", "all of it")
-    assert "--force replaces a run folder only" in folder.solve("--force").sentence
+    assert "force replaces a run folder only" in folder.solve("--force").sentence
     assert (folder.path / "run" / "thesis.txt").read_text() == "all of it"
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import TINY, metrics
+from distgram.run.reasons import REASONS, agree, of_budget
 from ray_runs import theta
 
 from distgram.config.schema import check, dump, load
 from distgram.errors import StorageFull
 from distgram.linalg.mesh import gather, make_mesh, pad, unpad
-from distgram.run.reasons import REASONS, agree, of_budget
 from distgram.run.solve import solve
 from distgram.store import recording
 from distgram.store.checkpoint import Checkpoints

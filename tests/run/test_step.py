@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distgram.run.assemble import assemble, draw_points, place_points
+from distgram.run.step import initial_state, make_step
 
 from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh, replicate
-from distgram.run.assemble import assemble, draw_points, place_points
-from distgram.run.step import initial_state, make_step
 
 EPS = float(np.finfo(np.float64).eps)
 
