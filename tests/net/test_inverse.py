@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distgram.run.assemble import assemble, draw_points, held_out_points, place_points
+from library import stage_of
 
 import distgram
 from distgram.config import schema as configs
@@ -76,8 +76,8 @@ def decay(folder):
 
 
 def assembled(folder, devices: int = 2, text: str = CONFIG):
-    run = assemble(configs.load(folder.write("c.toml", text)), make_mesh(devices))
-    return run, place_points(run, draw_points(run))
+    run = stage_of(configs.load(folder.write("c.toml", text)), make_mesh(devices))
+    return run, run.points()
 
 
 def test_rows_of_data_are_weighted_by_their_noise(decay):
@@ -86,7 +86,7 @@ def test_rows_of_data_are_weighted_by_their_noise(decay):
     x, y, sigma = np.loadtxt(decay.path / "sensors.csv", delimiter=",", skiprows=1).T
     u = jax.vmap(run.model.field(run.model.theta0))(jnp.asarray(x)[:, None])[:, 0]
     by_hand = 0.01 * np.sum((u - y) ** 2 / sigma**2) / np.sum(sigma**-2.0)
-    for block in (points, held_out_points(run, [0])):
+    for block in (points, run.held_out([0])):
         losses = jax.jit(run.residual.term_losses)(run.model.theta0, block)
         assert float(losses[1]) == pytest.approx(float(by_hand), rel=1e-12)
     assert run.size == 64 + COUNT

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from config_runs import resumed, rows, run, stage_of, stopped_at
+from library import resumed, rows, run, stage_of, stopped_at
 from slab_runs import HEAT, changed
 
 import distgram
+from distgram.config.schema import check
 from distgram.errors import SolutionError
+from distgram.linalg.mesh import make_mesh
 from distgram.pde.registry import get
 from distgram.store.checkpoint import newest, read_thetas
 
@@ -117,10 +119,10 @@ def test_soft_initial_values_are_those_of_the_slab_before():
         model={"hard_constraint": False},
         points={name: {"count": 64} for name in ("interior", "initial", "boundary")},
     )
-    first = stage_of(tree)
+    first = stage_of(check(tree), make_mesh(1))
     assert first.slabs_left == 1
     theta = first.model.theta0 + 0.1
-    second = stage_of(tree, frozen=[np.asarray(theta)])
+    second = stage_of(check(tree), make_mesh(1), frozen=[np.asarray(theta)])
     x = jnp.stack([jnp.full(5, 0.5), jnp.linspace(0, 1, 5)], axis=1)
     assert second.slabs_left == 0 and second.terms[1].name == "initial"
     assert np.array_equal(

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from config_runs import stage_of
+from library import stage_of
 from slab_runs import changed
 
+from distgram.config.schema import check
 from distgram.errors import ConfigError, ProblemError
 from distgram.geometry.regions import Box, Faces
+from distgram.linalg.mesh import make_mesh
 from distgram.pde.operators import laplacian, partial, time_derivative, value
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import get
@@ -124,7 +126,7 @@ def test_equal_slabs_end_where_time_ends():
 )
 def test_what_cannot_be_cut_is_refused_before_any_solving(tables, error):
     with pytest.raises((ConfigError, ProblemError, ValueError), match=error):
-        stage_of(changed(**tables))
+        stage_of(check(changed(**tables)), make_mesh(1))
 
 
 def test_a_problem_that_cannot_be_cut():

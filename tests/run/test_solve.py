@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from config_runs import run as solved
-from config_runs import stage_of
+from library import run as solved
+from library import stage_of
 
 from distgram.config.schema import check, load
+from distgram.linalg.mesh import make_mesh
 from distgram.run.ends import Result
 
 TINY: dict[str, Any] = {
@@ -59,7 +60,7 @@ def run(folder: Path, devices=1, rule=None, problem=None, **limits) -> Ran:
             "points": {"equation": {"count": 16}},
         }
     watched, said = [], []
-    result = solved(folder, tree, devices=devices, row=watched.append, say=said.append)
+    result = solved(folder, tree, devices=devices, watch=watched.append, say=said.append)
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     return Ran(result, [json.loads(line) for line in text.splitlines()], watched, said, folder)
 
@@ -243,7 +244,7 @@ def test_solution(six):
     assert solution["names"].tolist() == ["x", "y"]
     grid = np.stack(np.meshgrid(solution["axis_0"], solution["axis_1"], indexing="ij"), -1)
     assert np.array_equal(grid.reshape(-1, 2), x)
-    drawn = stage_of(TINY).draw()
+    drawn = stage_of(check(TINY), make_mesh(1)).draw()
     for name, (points, _) in zip(("interior", "boundary"), drawn, strict=True):
         assert np.array_equal(solution[f"points_{name}"], points)
 
