@@ -23,17 +23,18 @@ def check_model(problem: Problem, model: FlatModel) -> None:
     """
     d, m = problem.dim, problem.outputs
     try:
-        shape = jax.eval_shape(lambda x: model.field(model.theta0)(x), jnp.zeros(d)).shape
+        given = jax.eval_shape(lambda x: model.field(model.theta0)(x), jnp.zeros(d))
+        found = f"{given.dtype} of shape {given.shape}"
     except Exception as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ModelError(
             f"network: it cannot be called with a point of shape ({d},): "
             f"{type(error).__name__}: {line}"
         ) from error
-    if shape != (m,):
+    if (given.shape, given.dtype) != ((m,), jnp.float64):
         raise ModelError(
-            f"network: it gives shape {shape} at a point of shape ({d},): expected ({m},), one "
-            f"entry a component of u of problem {problem.name!r}."
+            f"network: it gives {found} at a point of shape ({d},): expected float64 of shape "
+            f"({m},), one entry a component of u of problem {problem.name!r}."
         )
 
 

@@ -86,6 +86,7 @@ class Moment:
 
     Args:
         info, spectrum: of the step. begun: the step at which the run, or its time slab, began.
+        slab: the number of time slabs before this one.
         reason: why the run, or the slab, ends here. seconds: of solving so far. signal: the number
             of the signal that was received, or 0. row: what was measured, where it was.
         grow: whether the points are to become more.
@@ -94,6 +95,7 @@ class Moment:
     info: StepInfo | None = None
     spectrum: SpectrumSummary | None = None
     begun: int = 0
+    slab: int = 0
     reason: str | None = None
     seconds: float = 0.0
     signal: int = 0
@@ -124,12 +126,13 @@ class Judge:
         reason = of_step(state, moment, self.limits) or asked
         self.agree(reason or of_budget(here, self.limits, seconds), state, moment, seconds)
 
-    def see_row(self, state: State, moment: Moment, row: dict[str, Any]) -> None:
-        """Take a row of metrics into account: a target counts at the last step of a budget too, and
-        not against what someone asked for."""
-        taken = state.step > moment.begun or moment.begun == 0  # a later slab takes a step
+    def see_row(self, state: State, moment: Moment, row: dict[str, Any]) -> str | None:
+        """Take a row of metrics into account; the reason that the row gives. A target counts at the
+        last step of a budget too, and not against what someone asked for."""
+        taken = state.step > moment.begun or moment.slab == 0  # a later slab takes a step
         seen = of_row(row, self.limits) if taken and moment.reason not in ASKED else None
         self.agree(seen or moment.reason, state, moment, moment.seconds)
+        return seen
 
     def agree(self, reason: str | None, state: State, moment: Moment, seconds: float) -> None:
         """Let all processes hold to one reason, clock and signal."""

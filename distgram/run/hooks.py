@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
+from distgram.linalg.spectrum import SpectrumSummary
 from distgram.points.alarm import observe, overfitted, warning
+from distgram.rules.rule import StepInfo
 from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge, Moment, Result, in_words, over_slabs, slab_end
 from distgram.run.inference import stated
@@ -75,31 +76,33 @@ class Session:
         asked = stop_request(run_dir)
         return cls(run_dir, Recorder(run_dir), checkpoints, listener, described, asked)
 
-    @property
-    def begun(self) -> int:
-        """The step at which the run, or its present time slab, began."""
-        return sum(slab["steps"] for slab in self.slabs)
+    def moment(
+        self, info: StepInfo | None = None, spectrum: SpectrumSummary | None = None
+    ) -> Moment:
+        """The moment after a step, or before the first."""
+        begun = sum(slab["steps"] for slab in self.slabs)
+        return Moment(info, spectrum, begun, slab=len(self.slabs))
 
-    def begin(self, stage: Stage) -> None:
-        """Say what is being solved, and start the clock."""
+    def begin(self, stage: Stage, meta: dict[str, Any] | None) -> None:
+        """Say what is being solved, and start the clock; of a run that goes on with what the meta
+        of its checkpoint says."""
         here = {"devices": stage.mesh.size, "processes": jax.process_count()}
+        if meta is not None:
+            self.saved, self.slabs = meta["step"], meta["slabs"]
+            self.listener.say(
+                f"resumed at step {self.saved} after {meta['seconds']:.1f} s of solving"
+            )
+            if (meta["devices"], meta["processes"]) != (here["devices"], here["processes"]):
+                self.listener.say(
+                    f"on {layout(here)}, not the {layout(meta)} that saved it: "
+                    "the steps are equal within rounding only"
+                )
         self.listener.say(
             f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
             f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
         )
         self.recorder.start(self.saved)
-
-    def go_on(self, mesh: Mesh, meta: dict[str, Any]) -> None:
-        """Take up what the meta of a checkpoint says."""
-        self.saved, self.slabs = meta["step"], meta["slabs"]
-        self.clock = Clock(meta["seconds"], meta["seconds_by_part"])
-        self.listener.say(f"resumed at step {self.saved} after {meta['seconds']:.1f} s of solving")
-        here = {"devices": mesh.size, "processes": jax.process_count()}
-        if (meta["devices"], meta["processes"]) != (here["devices"], here["processes"]):
-            self.listener.say(
-                f"on {layout(here)}, not the {layout(meta)} that saved it: "
-                "the steps are equal within rounding only"
-            )
+        self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])
 
     def save(self, stage: Stage, state: State, seconds: float) -> None:
         """Save a checkpoint; the rows before it come first."""
@@ -127,7 +130,7 @@ class Session:
         self, measure: Measure, stage: Stage, state: State, moment: Moment
     ) -> dict[str, Any]:
         """Note how a time slab, or the whole run, has ended; the row of its solution."""
-        row, steps = self.best_row(measure, stage, state, moment), state.step - self.begun
+        row, steps = self.best_row(measure, stage, state, moment), state.step - moment.begun
         self.slabs.append(slab_end(stage.problem, row, str(moment.reason), steps))
         if moment.reason in SLAB_ENDS and stage.slabs_left:
             self.listener.say(in_words(self.slabs, len(self.slabs) + stage.slabs_left))
@@ -190,12 +193,10 @@ class Measuring:
         row |= self.measure(state.theta, state.points, key_at(stage, state))
         row |= step_values(moment)
         if stage.setup.slabs:
-            row["slab"] = len(self.session.slabs) + 1
+            row["slab"] = moment.slab + 1
         self.session.clock.lap("measuring")
         row["seconds_by_part"] = dict(self.session.clock.parts)
-        before = moment.reason
-        self.judge.see_row(state, moment, row)
-        if moment.reason == "target" and before != "target":
+        if self.judge.see_row(state, moment, row) == "target":
             state = state.with_best(row["mean_square_residual"])
         if state.step > self.session.recorder.last and state.step % every == 0:
             state = state._replace(alarm=observe(state.alarm, row))
@@ -224,7 +225,7 @@ class Recording:
         if info is not None and seen is not None and seen.singular_values.size:
             first = state.step - moment.begun == 1
             if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
-                cutoff = setup.rule.cutoff(info)
+                cutoff = setup.rule.cutoff_of(info)
                 record = SpectrumRecord(
                     state.step,
                     np.asarray(seen.singular_values),

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 # One process of a job: index, processes, port, devices, run folder, "resume" or "start".
 PROCESS = """
 import os, sys
-index, processes, port, devices, run, how = sys.argv[1:]
+index, processes, port, devices, folder, how = sys.argv[1:]
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=" + devices
 import jax
@@ -37,15 +37,21 @@ jax.distributed.initialize(
     "127.0.0.1:" + port, int(processes), int(index), cluster_detection_method="deactivate"
 )
 from pathlib import Path
-from distgram.config.schema import load
+from distgram.config.build import setup
+from distgram.config.schema import dump, load
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
+from distgram.run.hooks import Listener
+from distgram.run.solve import run
 set_precision()
-run = Path(run)
-result = solve(
-    load(run / "config.toml"), make_mesh(), run, resume=how == "resume",
-    say=lambda line: print(line, flush=True), watch=lambda row: print(row, flush=True),
-)
+folder = Path(folder)
+config = load(folder / "config.toml")
+def show(line):
+    print(line, flush=True)
+result = run(
+    setup(config), make_mesh(), run_dir=folder, resume=how == "resume", described=dump(config),
+    listener=Listener(row=show, say=show),
+).result
 print(result.reason, result.signal, result.steps)
 jax.distributed.shutdown()
 """
@@ -120,7 +126,7 @@ def test_one_step_equals_that_of_one_process_within_rounding(tmp_path):
     rule = f'name = "anagram"\nrelative_cutoff = {cutoff}'
     text = TINY.replace('name = "adaptive_ratio"', rule)
     one, two = (folder_of(tmp_path / name, text, steps=1) for name in ("one", "two"))
-    solve(load(one / "config.toml"), make_mesh(8), one)
+    solve_in(load(one / "config.toml"), make_mesh(8), one)
     Processes(two, 2, 4).end()
     a, b = theta(one), theta(two)
     # Rows differ by eps relative to the largest, which the pseudoinverse takes by up to 1/rcond.
@@ -165,7 +171,7 @@ def test_resumed_on_another_number_of_devices(tmp_path, devices):
     """500 points are padded to other lengths on 8, 4, 3 and 1 devices; they are the same points."""
     text = TINY.replace("count = 100", "count = 501")
     run = folder_of(tmp_path / "run", text, steps=2)
-    solve(load(run / "config.toml"), make_mesh(8), run)
+    solve_in(load(run / "config.toml"), make_mesh(8), run)
     before = theta(run)
     said: list[str] = []
     tree = dump(load(run / "config.toml"))
@@ -178,7 +184,7 @@ def test_resumed_on_another_number_of_devices(tmp_path, devices):
     ends = []
     for count, name in ((8, "eight"), (devices, "other")):
         copy = folder_of(tmp_path / name, text, steps=2)
-        solve(load(copy / "config.toml"), make_mesh(8), copy)
+        solve_in(load(copy / "config.toml"), make_mesh(8), copy)
         tree["run"]["steps"] = 3
         solve_in(check(tree), make_mesh(count), copy, resume=True)
         ends.append(theta(copy))
