@@ -61,7 +61,7 @@ def watch(
     with cluster(address) as client:
         name, _, job = jobs.find(client, given)
         try:
-            with Progress(sys.stdout, job.limits) as progress:
+            with Progress(sys.stdout, build_limits(job.limits)) as progress:
                 details = follow(client, name, _shown(progress))
         except KeyboardInterrupt:
             print(f"{name} goes on; `distgram watch {name}` follows it again", file=sys.stderr)

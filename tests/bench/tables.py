@@ -61,7 +61,7 @@ def provenance(script: str) -> Result:
 
 
 def record(name: str, command: Sequence[str]) -> Path:
-    """Run a bench that prints JSON on stdout, as one value or as one object a line; keep it with its
+    """Run a bench that prints JSON on stdout, as one value or one object a line; keep it with its
     provenance. A list of rows is kept under `rows`."""
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     try:
