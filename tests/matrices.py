@@ -42,11 +42,7 @@ def linear_system(
     """
     x = np.column_stack([a, b]).reshape(len(a) // equations, -1)
     model = LinearModel(a.shape[1], equations)
-
-    def zero(x):
-        return jnp.zeros(equations)
-
-    term = Term("rows", lambda u: u, zero, Sites(x), weight=float(len(x)))
+    term = Term(lambda u: u, 0.0, Sites(x), weight=float(len(x)), name="rows")
     residual = Residual((term,), model, mesh, blocks=blocks)  # type: ignore[arg-type]
     return residual, (make_points(mesh, term, x, None, blocks),)
 

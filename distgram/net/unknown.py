@@ -77,10 +77,7 @@ def posed(term: Term, pose: Pose) -> Term:
         (here,) = (t for t in pose(u.coefficients).terms if t.name == term.name)
         return lambda x: here.operator(u)(x) - here.target(x)
 
-    def zero(x: Float[Array, " d"]) -> Array:
-        return jnp.zeros_like(term.target(x))
-
-    return replace(term, operator=operator, target=zero)
+    return replace(term, operator=operator, target=0.0, kind="equation", given={})
 
 
 def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:

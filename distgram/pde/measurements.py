@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from distgram.geometry.regions import Sites
 from distgram.pde import tables
-from distgram.pde.problem import Field, Problem, Term
+from distgram.pde.field import Field
+from distgram.pde.problem import Problem, Term
 
 SIGMA = "sigma"
 
@@ -63,7 +64,7 @@ def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
         return lambda row: u(row[:d])[np.asarray(measured)]
 
     rows = np.concatenate([x, values], axis=1)
-    return Term(name, operator, lambda row: row[d:], Measurements(rows, sigma), weight)
+    return Term(operator, lambda row: row[d:], Measurements(rows, sigma), weight, name=name)
 
 
 def read_points(path: Path, problem: Problem) -> Float[np.ndarray, "n d"]:

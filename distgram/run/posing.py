@@ -14,6 +14,7 @@ from distgram.pde.measurements import Measurements, data_term
 from distgram.pde.problem import Problem, Term
 from distgram.pde.registry import builder, file_builder
 from distgram.points.draw import weighted
+from distgram.store import storage
 
 
 def build_pose(config: Config) -> Pose:
@@ -22,7 +23,7 @@ def build_pose(config: Config) -> Pose:
     for name in config.unknown:
         if name in c.parameters:
             raise ProblemError(f"unknown.{name}: problem.parameters gives it too: leave one out.")
-    build = builder(c.name) if c.name else file_builder(str(c.file))
+    build = builder(c.name) if c.name else file_builder(storage.folder(str(c.file)))
 
     def pose(coefficients: Mapping[str, Any]) -> Problem:
         try:

@@ -45,7 +45,7 @@ def minus_second_derivative(u):
     return lambda x: -partial(u, 0, 2)(x)
 
 
-TERM = Term("interior", minus_second_derivative, lambda x: jnp.zeros(1), INTERVAL)
+TERM = Term(minus_second_derivative, 0.0, INTERVAL, name="interior")
 
 
 def computed(width: int, gain: float) -> tuple[dict, np.ndarray]:

@@ -25,7 +25,7 @@ from distgram.geometry.regions import Box
 box = Box((0.0, 0.0, -1.0), (1.0, 1.0, 2.0))
 def problem(scale=1.0):
     f = lambda x: scale * jnp.stack([x[0] * x[2], x[1]])
-    return Problem('map', box, (Term('interior', value, f, box),), exact=f, outputs=2,
+    return Problem(box, {'interior': Term(value, f, box)}, name='map', exact=f, outputs=2,
                    inputs=('t', 'x', 'y'))
 """
 THREE = """

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from distgram.config.schema import PointsConfig
 from distgram.errors import ProblemError, RegionError
 from distgram.geometry.quadrature import RULES, clenshaw_curtis, gauss_legendre, quadrature
-from distgram.geometry.regions import Box, Faces, Initial, Sites
+from distgram.geometry.regions import Box, Faces, Sites
 from distgram.geometry.samplers import QUADRATURES
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.rows import make_points
@@ -60,7 +59,7 @@ def test_the_boundary_is_weighted_by_measure(rule):
     whole = 3.0 * power(-1, 2, 2) * (0.5 + 1.0) + 0.5 * power(0.5, 1, 1) * (1.0 + 4.0)
     got = mean(x, density, lambda x: x[:, 0] ** 2 * x[:, 1])
     assert got == pytest.approx(whole / faces.measure(), rel=1e-14)
-    start, density = quadrature(Initial(BOX), 7, rule)
+    start, density = quadrature(BOX.start(), 7, rule)
     assert (start[:, 0] == -1.0).all()
     assert mean(start, density, lambda x: x[:, 1] ** 5) == pytest.approx(power(0.5, 1, 5))
     ends, density = quadrature(Faces(Box((2.0,), (5.0,))), 2, rule)
@@ -85,7 +84,7 @@ def test_hundreds_of_nodes_stay_exact():
 def test_the_loss_is_the_quadrature_of_the_squared_residual(rule):
     """Points drawn as a config asks, with their weights: the sum of the squared rows of x y² is
     the mean of its square, and padding adds nothing."""
-    term = Term("interior", value, lambda x: jnp.zeros(1), BOX, weight=2.0)
+    term = Term(value, 0.0, BOX, weight=2.0, name="interior")
     x, density = draw(term, PointsConfig(count=25, sampler=rule), [0, 0])
     points = make_points(make_mesh(8), term, x, density, 1)
     rows = np.asarray(points.sqrt_weight) * np.prod(np.asarray(points.x) ** [1, 2], axis=1)
@@ -94,8 +93,8 @@ def test_the_loss_is_the_quadrature_of_the_squared_residual(rule):
 
 
 def test_what_cannot_be_is_named():
-    sites = Term("data", value, lambda x: jnp.zeros(1), Sites(np.zeros((4, 2))))
-    interior = Term("interior", value, lambda x: jnp.zeros(1), BOX)
+    sites = Term(value, 0.0, Sites(np.zeros((4, 2))), name="data")
+    interior = Term(value, 0.0, BOX, name="interior")
     focus = {"axis": 0, "center": 0.0, "width": 0.1, "fraction": 0.5}
     wanted = {"count": 10, "sampler": "gauss_legendre"}
     with pytest.raises(RegionError, match=r"points.interior: Box: n=10 .*nearest are 9 and 16"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distgram.errors import RegionError
-from distgram.geometry.regions import SAMPLERS, Box, Faces, Initial, Sites
+from distgram.geometry.regions import SAMPLERS, Box, Faces, Sites
 
 BOX = Box((-1.0, 0.0, 2.0), (1.0, 0.5, 5.0))
 RANDOM = tuple(s for s in SAMPLERS if s != "grid")
@@ -111,11 +111,14 @@ def test_sobol_is_more_even_than_uniform():
 
 def test_initial_is_the_lower_face_in_time():
     box = Box((0.5, -1.0), (1.0, 1.0))
-    start = Initial(box)
+    start = box.start()
     x = start.sample(41, 0, "grid")
     assert start.measure() == 2.0 and (x[:, 0] == 0.5).all()
     np.testing.assert_allclose(x[:, 1], np.linspace(-1, 1, 41), rtol=0, atol=1e-15)
-    assert (Initial(box, time_axis=1).sample(9, 0)[:, 1] == -1.0).all()
+    assert (box.start(axis=1).sample(9, 0)[:, 1] == -1.0).all()
+    assert (box.end().sample(9, 0)[:, 0] == 1.0).all()
+    assert box.walls().faces == ((1, 0), (1, 1)) and box.walls(time=1).faces == ((0, 0), (0, 1))
+    assert box.boundary == Faces(box) and box.face(1, 0) == Faces(box, ((1, 0),))
 
 
 def test_faces_of_an_interval_are_its_ends():

@@ -31,21 +31,20 @@ JSON_KEYS = [
 
 HELMHOLTZ = """
 import jax.numpy as jnp
-from distgram.pde.operators import laplacian, value
-from distgram.pde.problem import Problem, Term
-from distgram.geometry.regions import Box, Faces
+from distgram.pde import Dirichlet, Problem, Term, laplacian
+from distgram.geometry import Box
 
 def problem(k=2.0):
     box = Box((0.0, 0.0), (1.0, 1.0))
     exact = lambda x: jnp.sin(x[:1]) * jnp.exp(x[1:])  # its Laplacian is zero
     return Problem(
+        box,
+        {
+            "interior": Term(lambda u: lambda x: laplacian(u)(x) + k**2 * u(x),
+                             lambda x: k**2 * exact(x), box),
+            "boundary": Dirichlet(exact, box.boundary, weight=10.0),
+        },
         name="helmholtz",
-        domain=box,
-        terms=(
-            Term("interior", lambda u: lambda x: laplacian(u)(x) + k**2 * u(x),
-                 lambda x: k**2 * exact(x), box),
-            Term("boundary", value, exact, Faces(box), weight=10.0),
-        ),
         exact=exact,
     )
 """

@@ -9,7 +9,7 @@ import pytest
 from matrices import everything
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces
+from distgram.geometry.regions import Box
 from distgram.linalg.gram import normal_equations
 from distgram.linalg.mesh import make_mesh, pad
 from distgram.linalg.rows import Residual, make_points
@@ -42,23 +42,19 @@ def cauchy_riemann(u):
     return lambda x: jnp.concatenate([divergence(u)(x), curl(u)(x)])
 
 
-def zero(m):
-    return lambda x: jnp.zeros(m)
-
-
 SCALAR = (
-    Term("interior", laplacian, lambda x: jnp.sin(x[:1]), BOX, weight=2.5),
-    Term("boundary", value, lambda x: x[:1] * x[1:], Faces(BOX), weight=0.3),
+    Term(laplacian, lambda x: jnp.sin(x[:1]), BOX, weight=2.5, name="interior"),
+    Term(value, lambda x: x[:1] * x[1:], BOX.boundary, weight=0.3, name="boundary"),
 )
 # (u, v) = (Re, Im) of e^z is a solution; the boundary asks for both components.
 SYSTEM = (
-    Term("equations", cauchy_riemann, zero(2), BOX, weight=4.0),
-    Term("divergence", divergence, zero(1), BOX),
+    Term(cauchy_riemann, 0.0, BOX, weight=4.0, name="equations"),
+    Term(divergence, 0.0, BOX, name="divergence"),
     Term(
-        "boundary",
         value,
         lambda x: jnp.exp(x[0]) * jnp.stack([jnp.cos(x[1]), -jnp.sin(x[1])]),
-        Faces(BOX),
+        BOX.boundary,
+        name="boundary",
     ),
 )
 CASES = {"scalar": (SCALAR, model(1), (37, 22)), "system": (SYSTEM, model(2), (37, 5, 22))}

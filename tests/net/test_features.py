@@ -9,7 +9,7 @@ import pytest
 
 from distgram.config.schema import PointsConfig, check
 from distgram.errors import ModelError, ProblemError
-from distgram.geometry.regions import Box, Faces
+from distgram.geometry.regions import Box
 from distgram.net.features import Features, Stretch
 from distgram.pde.problem import Term
 from distgram.points.draw import weighted
@@ -109,9 +109,8 @@ def test_a_decay_multiplies_operator_and_target():
 
 def test_a_decay_needs_a_box_and_a_coordinate_of_it():
     box = Box(*BOX)
-    zero = lambda x: jnp.zeros(1)  # noqa: E731
     wanted = PointsConfig.model_validate({"count": 4, "decay": {"axis": 2, "rate": 1.0}})
     with pytest.raises(ProblemError, match="points.a.decay: axis = 2"):
-        weighted(Term("a", lambda u: u, zero, box), wanted)
+        weighted(Term(lambda u: u, 0.0, box, name="a"), wanted)
     with pytest.raises(ProblemError, match="region is a Faces"):
-        weighted(Term("a", lambda u: u, zero, Faces(box)), wanted)
+        weighted(Term(lambda u: u, 0.0, box.boundary, name="a"), wanted)

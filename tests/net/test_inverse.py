@@ -19,17 +19,16 @@ from distgram.run.inference import Seen, covariance, estimates, noise_scale
 # u' = -k u + q, u(0) = 1 by the lift: u = exp(-k x) for q = 0.
 PDE = """
 import jax.numpy as jnp
-from distgram.pde.operators import partial, value
-from distgram.pde.problem import HardConstraint, Problem, Term
-from distgram.geometry.regions import Box, Faces
+from distgram.pde import Dirichlet, HardConstraint, Problem, Term, partial
+from distgram.geometry import Box
 
-box = Box((0.0,), (1.0,))
+box = Box(0, 1)
 def problem(rate=1.0, source=0.0):
     decay = lambda u: lambda x: partial(u, 0)(x) + rate * u(x)
-    return Problem('decay', box, (
-        Term('interior', decay, lambda x: source * jnp.ones(1), box),
-        Term('start', value, lambda x: jnp.ones(1), Faces(box, ((0, 0),))),
-    ), inputs=('x',), constraint=HardConstraint(
+    return Problem(box, {
+        'interior': Term(decay, source, box),
+        'start': Dirichlet(1.0, box.face(0, 0)),
+    }, name='decay', inputs=('x',), constraint=HardConstraint(
         lambda x: jnp.exp(-rate * x), lambda x: x, ('start',)))
 """
 CONFIG = """

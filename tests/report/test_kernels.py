@@ -19,13 +19,7 @@ from distgram.report.diagnostics.kernels import Tangent, green, nntk, ntk, tange
 
 INTERVAL = Box((0.0,), (1.0,))
 WEIGHT = 3.0
-TERM = Term(
-    "interior",
-    lambda u: lambda x: -partial(u, 0, 2)(x),
-    lambda x: jnp.ones(1),
-    INTERVAL,
-    weight=WEIGHT,
-)
+TERM = Term(lambda u: lambda x: -partial(u, 0, 2)(x), 1.0, INTERVAL, weight=WEIGHT, name="interior")
 N = 64
 X = (np.arange(N)[:, None] + 0.5) / N  # the mean over them is exact for cos(jπx), j < 2N
 J = np.arange(1, 11)

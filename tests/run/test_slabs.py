@@ -12,8 +12,9 @@ from slab_runs import changed
 
 from distgram.config.schema import check
 from distgram.errors import ConfigError, ProblemError
-from distgram.geometry.regions import Box, Faces, Initial
+from distgram.geometry.regions import Box, Faces
 from distgram.linalg.mesh import make_mesh
+from distgram.pde.conditions import Dirichlet, Initial
 from distgram.pde.operators import laplacian, partial, time_derivative, value
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import get
@@ -35,20 +36,17 @@ def distance(x):
 
 def diffusion(initial=(value,), sides=((1, 0), (1, 1))) -> Problem:
     names = [f"initial{i}" for i in range(len(initial))]
-    terms = [Term(n, d, d(moving), Initial(BOX)) for n, d in zip(names, initial, strict=True)]
+    first = {n: Term(d, d(moving), BOX.start()) for n, d in zip(names, initial, strict=True)}
     return Problem(
-        "diffusion",
         BOX,
-        (
-            Term(
-                "interior",
-                lambda u: lambda x: partial(u, 0)(x) - laplacian(u, (1,))(x),
-                moving,
-                BOX,
+        {
+            "interior": Term(
+                lambda u: lambda x: partial(u, 0)(x) - laplacian(u, (1,))(x), moving, BOX
             ),
-            *terms,
-            Term("boundary", value, moving, Faces(BOX, sides)),
-        ),
+            **first,
+            "boundary": Dirichlet(moving, Faces(BOX, sides)),
+        },
+        name="diffusion",
         constraint=HardConstraint(moving, distance, (*names, "boundary")),
         time=0,
     )
@@ -89,6 +87,22 @@ def test_initial_terms_take_their_operator_of_the_solution_before():
     assert latest["initial0"] == latest["initial1"] == 2.0 < latest["boundary"] <= 3.0
     assert all(t.region.sample(64, 0)[:, 0].min() >= 2.0 for t in part.terms)
     assert slab(problem, 1.0, 2.0, None).terms[1].target is problem.terms[1].target
+
+
+def test_a_velocity_is_that_of_the_solution_before():
+    """One condition with both: its rows are [u, u_t], and what it says it was made of follows."""
+    interior = Term(laplacian, 0.0, BOX)
+    start = Initial(0.0, BOX, velocity=lambda x: x[1])
+    whole = Problem(BOX, {"interior": interior, "start": start}, time=0)
+    before = lambda x: jnp.sin(x[:1] * x[1:])  # noqa: E731
+    x, expected = jnp.array([2.0, 0.4]), [np.sin(0.8), 0.4 * np.cos(0.8)]
+    _, first = slab(whole, 1.0, 2.0, None).terms
+    np.testing.assert_array_equal(first.target(x), [0.0, 0.4])
+    _, second = slab(whole, 2.0, 3.0, before).terms
+    np.testing.assert_allclose(second.target(x), expected, rtol=1e-14)
+    np.testing.assert_allclose(second.operator(before)(x), expected, rtol=1e-14)
+    both = [float(second.given[key](x)[0]) for key in ("value", "velocity")]
+    np.testing.assert_allclose(both, expected, rtol=1e-14)
 
 
 def test_what_is_known_is_cut_without_overlap():

@@ -32,8 +32,8 @@ def test_values_on_planes_through_the_centre(known):
     box = Box((0.0, -1.0, 2.0), (1.0, 3.0, 2.5))
     weights = jnp.array([1.0, 10.0, 100.0])
     exact = lambda x: jnp.stack([x @ weights, -x[0]])  # noqa: E731
-    term = Term("interior", laplacian, lambda x: jnp.zeros(2), box)
-    problem = Problem("mine", box, (term,), exact=exact if known else None, outputs=2)
+    terms = {"interior": Term(laplacian, 0.0, box)}
+    problem = Problem(box, terms, exact=exact if known else None, outputs=2)
     given = slices(problem, lambda x: jnp.stack([x @ weights, -x[:, 0]], axis=-1))
     assert given["slice_axes"].tolist() == [[0, 1], [0, 2], [1, 2]]
     assert given["slice_at"].tolist() == [0.5, 1.0, 2.25]
