@@ -39,18 +39,18 @@ def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
         if not force:
             raise RunError(
                 f"{run_dir}: holds another run or other files; nothing was written. "
-                f"Choose another --out, go on with `distgram resume {run_dir}`, or give --force."
+                f"Choose another folder, go on with `distgram resume {run_dir}` (resume=True), or "
+                "replace it with --force (force=True)."
             )
         if not (run_dir / CONFIG).is_file():
-            raise RunError(f"{run_dir}: --force replaces a run folder only, and this is none.")
+            raise RunError(f"{run_dir}: force replaces a run folder only, and this is none.")
         place.remove(run_dir)
     try:
         place.make(run_dir)
         place.write(run_dir / CONFIG, tomli_w.dumps(config).encode())
     except OSError as error:
         raise RunError(
-            f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose "
-            "another --out."
+            f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose another."
         ) from error
 
 

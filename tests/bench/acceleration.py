@@ -20,12 +20,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import numpy as np
+from library import stage_of, step_of
 
 from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.run.assemble import Assembled, assemble, draw_points, place_points
-from distgram.run.step import initial_state, make_step
+from distgram.run.state import first_method_state
 
 BURGERS = {"name": "burgers", "parameters": {"viscosity": 0.01}}
 RUNS = {  # problem, hidden, features, points, rule, steps of the plain run
@@ -47,19 +47,19 @@ def build(name: str, variant: str, seed: int) -> Assembled:
         "rule": {"name": "adaptive_ratio"} | rule | VARIANTS[variant],
         "run": {"seed": seed},
     }
-    return assemble(check(tree), make_mesh(1))
+    return stage_of(check(tree), make_mesh(1))
 
 
 def follow(name: str, variant: str, seed: int, seconds: float | None) -> list[dict]:
     """The best loss and its L2 error after each step, until the steps or the seconds are over."""
     run = build(name, variant, seed)
-    points, known = place_points(run, draw_points(run)), run.problem.known()
+    points, known = run.points(), run.problem.known()
     assert known is not None
     x, u = np.asarray(known.x), np.asarray(known.u)
     field = jax.jit(lambda theta, x: run.residual.map(run.model.field(theta), x))
     theta = run.model.theta0
-    state = initial_state(run, theta, points)
-    step = jax.jit(make_step(run)).lower(theta, state, points).compile()
+    state = first_method_state(run, theta, points)
+    step = jax.jit(step_of(run)).lower(theta, state, points).compile()
     spent, best, rows = 0.0, np.inf, []
     while (len(rows) < RUNS[name][-1]) if seconds is None else spent < seconds:
         began = time.process_time()

@@ -43,12 +43,12 @@ def peak(name: str, devices: int, hidden: list[int], rows: int, more: dict) -> d
     """Bytes a device, planned and measured, of one factorization in this process."""
     import jax
     import jax.numpy as jnp
+    from library import stage_of
 
     from distgram.config.schema import check
     from distgram.linalg.mesh import make_mesh, replicate
     from distgram.linalg.precision import set_precision
     from distgram.linalg.spectrum import Determined
-    from distgram.run.assemble import assemble, draw_points, place_points
 
     set_precision()
     factorization = {"name": name} | {k: v for k, v in more.items() if k == "capacity"}
@@ -62,8 +62,8 @@ def peak(name: str, devices: int, hidden: list[int], rows: int, more: dict) -> d
         "memory": {"budget_gib": 64.0} | memory,
     }
     mesh = make_mesh(devices)
-    run = assemble(check(tree), mesh)
-    points = place_points(run, draw_points(run))
+    run = stage_of(check(tree), mesh)
+    points = run.points()
     theta = replicate(mesh, run.model.theta0)
     state = replicate(mesh, run.factorization.init(run.residual, theta, points))
     # every width is tried; nothing but the dense factorization, or the widest, will do

@@ -40,8 +40,6 @@ def planned(run, rates, count: int, devices: int, rows: int | None = None):
     """The parts of a step on so many devices, of so many rows if they are not those of the run."""
     from distgram_launch.cost import Step
 
-    from distgram.run.assemble import plan_step
-
     shape = replace(run.plan.shape, devices=devices, rows=rows or run.plan.shape.rows)
     return Step(plan_step(run.config, shape), rates, count).parts()
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from distgram.run.assemble import Assembled
 from jaxtyping import Array
 
 from distgram.linalg.mesh import replicate

@@ -25,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from library import solve_in
+
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (6865, 8369, 4785, 6705, 5729, 4353, 3409, 3601, 5681, 1857)  # those of the source
 HARD: dict[str, Any] = {"hidden": [16, 16, 16], "hard_constraint": True}
@@ -69,12 +71,12 @@ KEPT = ("l2_error", "mean_square_residual", "heldout_residual", "seconds", "step
 
 def cell(problem: str, sampler: str, seed: int, steps: int | None, path: Path) -> None:
     """Solve one cell in this process, timing the moves; write its figures."""
+    from distgram.points.placing import Placing
+
     from distgram.config.schema import check, dump
     from distgram.linalg.mesh import make_mesh
     from distgram.linalg.precision import set_precision
-    from distgram.points.placing import Placing
-    from distgram.run.solve import solve
-    from distgram.store import recording
+    from distgram.store import folder as folders
 
     set_precision()
     moves: list[float] = []
@@ -94,8 +96,8 @@ def cell(problem: str, sampler: str, seed: int, steps: int | None, path: Path) -
     tree = PROBLEMS[problem] | {"sampling": SAMPLERS[sampler]}
     run = tree["run"] | {"seed": seed} | ({} if steps is None else {"steps": steps})
     config, folder = check(tree | {"run": run}), path.with_suffix("")
-    recording.start(folder, dump(config), force=True)
-    values = solve(config, make_mesh(1), folder).values()
+    folders.make(folder, dump(config), force=True)
+    values = solve_in(config, make_mesh(1), folder).values()
     figures = {key: values[key] for key in KEPT} | {"overfitted": values["overfitted"]}
     spent = sum(moves)
     figures |= {"S": values["S"], "P": values["P"], "moves": len(moves)}

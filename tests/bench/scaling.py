@@ -36,11 +36,12 @@ def laplace5d_tree(size: int, hidden: list[int]) -> dict:
 
 def laplace5d(size: int, hidden: list[int]):
     """`laplace5d_tree` on all devices."""
+    from library import stage_of
+
     from distgram.config.schema import check
     from distgram.linalg.mesh import make_mesh
-    from distgram.run.assemble import assemble
 
-    return assemble(check(laplace5d_tree(size, hidden)), make_mesh())
+    return stage_of(check(laplace5d_tree(size, hidden)), make_mesh())
 
 
 def peak_mib() -> float:
@@ -61,13 +62,12 @@ def one_step(size: int, hidden: list[int], repeat: int) -> dict:
 
     from distgram.linalg.mesh import replicate
     from distgram.run.state import start
-    from distgram.run.step import make_step
 
     run = laplace5d(size, hidden)
     state = start(run)
     theta = replicate(run.residual.mesh, run.model.theta0)
     args = (theta, state.method_state, state.points)
-    step = jax.jit(make_step(run)).lower(*args).compile()
+    step = jax.jit(step_of(run)).lower(*args).compile()
     step(*args)  # the first touches memory for the first time
     seconds = min(timed(step, *args) for _ in range(repeat))
     return {"S": run.size, "P": run.model.p, "step_seconds": seconds, "peak_mib": peak_mib()}
@@ -80,9 +80,7 @@ def early_steps(factorization: str, steps: int) -> dict:
 
     from distgram.config.schema import check
     from distgram.linalg.mesh import make_mesh
-    from distgram.run.assemble import assemble
     from distgram.run.state import start
-    from distgram.run.step import make_step
 
     tree = {
         "problem": {"name": "laplace2d"},
@@ -91,10 +89,10 @@ def early_steps(factorization: str, steps: int) -> dict:
         "rule": {"name": "adaptive_ratio"},
         "factorization": {"name": factorization},
     }
-    run = assemble(check(tree), make_mesh())
+    run = stage_of(check(tree), make_mesh())
     state = start(run)
     args = (state.theta, state.method_state, state.points)
-    step = jax.jit(make_step(run)).lower(*args).compile()
+    step = jax.jit(step_of(run)).lower(*args).compile()
     jax.block_until_ready(step(*args))
     rows = []
     theta, method = state.theta, state.method_state
@@ -114,14 +112,13 @@ def million(size: int) -> dict:
 
     from distgram.linalg.mesh import replicate
     from distgram.run.state import start
-    from distgram.run.step import make_step
 
     run = laplace5d(size, [150])
     state = start(run)
     theta = replicate(run.residual.mesh, run.model.theta0)
     args = (theta, state.method_state, state.points)
     began = time.perf_counter()
-    step = jax.jit(make_step(run)).lower(*args).compile()
+    step = jax.jit(step_of(run)).lower(*args).compile()
     compile_seconds = time.perf_counter() - began
     seconds = timed(step, *args)
     peak = peak_mib()

@@ -24,14 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from library import stage_of, step_of
 
 from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
 from distgram.linalg.tsqr import spectrum_of_triangle
 from distgram.rules.line_search import GridSearch
-from distgram.run.assemble import Assembled, assemble, draw_points, place_points
-from distgram.run.step import make_step
 
 SIZES = ((4000, 500), (14222, 1778))
 TRIALS = 31
@@ -39,7 +38,7 @@ TRIALS = 31
 
 def laplace5d(interior: int, boundary: int) -> Assembled:
     """The source's setting: 2-layer network of width 64 (P = 449), cutoff √(εP) σ_max."""
-    return assemble(
+    return stage_of(
         check(
             {
                 "problem": {"name": "laplace5d"},
@@ -131,8 +130,8 @@ def seconds(function, args) -> float:
 def case(interior: int, boundary: int, repeat: int) -> dict:
     """Time both steps in turn, then the parts of ours; check that both steps are the same."""
     run = laplace5d(interior, boundary)
-    points, theta = place_points(run, draw_points(run)), run.model.theta0
-    our_step = make_step(run)
+    points, theta = run.points(), run.model.theta0
+    our_step = step_of(run)
     args = (theta, points)
     ours = compiled(lambda theta, points: our_step(theta, ((), ()), points)[::2], args)
     naive = compiled(obvious_step(run), args)

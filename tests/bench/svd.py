@@ -35,13 +35,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from library import stage_of
 
 from distgram.config.schema import check
 from distgram.linalg.factorization import jacobi
 from distgram.linalg.mesh import make_mesh, replicate
 from distgram.linalg.precision import set_precision
 from distgram.linalg.tsqr import spectrum_of_triangle
-from distgram.run.assemble import assemble, draw_points, place_points
 
 EPS = 2.0**-52
 MODELLED = (1, 2, 4, 8, 16, 32, 64)
@@ -68,8 +68,8 @@ def of_laplace5d(hidden: int, repeat: int) -> tuple[np.ndarray, dict]:
         "points": {"interior": {"count": count - count // 9}, "boundary": {"count": count // 9}},
         "rule": {"name": "anagram", "relative_cutoff": 1e-8},
     }
-    run = assemble(check(config), make_mesh(1))
-    args = (run.model.theta0, place_points(run, draw_points(run)))
+    run = stage_of(check(config), make_mesh(1))
+    args = (run.model.theta0, run.points())
     r, rows = timed(lambda t, p: run.factorization.reduce(run.residual, t, p), args, repeat)
     _, svd = timed(spectrum_of_triangle, (r,), repeat)
     return np.asarray(r), {"P": run.model.p, "S": run.size, "rows_and_triangle": rows, "svd": svd}

@@ -61,7 +61,7 @@ def provenance(script: str) -> Result:
 
 
 def record(name: str, command: Sequence[str]) -> Path:
-    """Run a bench that prints JSON on stdout, as one value or as one object a line; keep it with its
+    """Run a bench that prints JSON on stdout, as one value or one object a line; keep it with its
     provenance. A list of rows is kept under `rows`."""
     printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     try:
@@ -161,7 +161,9 @@ def front() -> str:
     rows, plain = [], results("plain")[-1]["rows"]
     for name, about in published().items():
         ours = seeds()[name]
-        without = [f"{number(r['l2_error'])} ({r['setting']})" for r in plain if r["problem"] == name]
+        without = [
+            f"{number(r['l2_error'])} ({r['setting']})" for r in plain if r["problem"] == name
+        ]
         rows.append(
             [
                 f"[{about['title']}](configs/{name}.toml)",
@@ -331,7 +333,7 @@ def model() -> str:
         figures = [f"{r['seconds']:.2g} s, {100 * r['efficiency']:.0f} %" for r in of.values()]
         if of[counts[0]]["seconds"] >= 100:
             figures = [f"{r['seconds']:.0f} s, {100 * r['efficiency']:.0f} %" for r in of.values()]
-        rows.append([number(shape[0], 1).replace('.0e', 'e'), shape[1], *figures, largest])
+        rows.append([number(shape[0], 1).replace(".0e", "e"), shape[1], *figures, largest])
     columns = ["S", "P", *(f"{n} devices" for n in counts)]
     last = f"largest part at {counts[0]}, at {counts[-1]}"
     return markdown([*columns, last], rows) + told(result)
@@ -359,9 +361,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "million": million,
     "workers": workers,
     "model": model,
-} | {
-    kind: plainly(kind) for kind in ("factorizations", "step", "green", "inverse-heat", "faults")
-}
+} | {kind: plainly(kind) for kind in ("factorizations", "step", "green", "inverse-heat", "faults")}
 
 
 def generated(page: str) -> str:

@@ -76,10 +76,10 @@ def timings(run: Path, began: float, alive: Callable[[], bool]) -> dict[str, flo
 def processes(top: Path, size: int, count: int) -> dict[str, float]:
     """The loop in one process, or in several of plain jax.distributed."""
     from distgram.config.schema import check, dump
-    from distgram.store import recording
+    from distgram.store import folder as folders
 
     run = top / f"processes-{count}-{size}"
-    recording.start(run, dump(check(config(size))))
+    folders.make(run, dump(check(config(size))))
     address = f"127.0.0.1:{free_port()}"
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     began = time.perf_counter()
@@ -112,7 +112,6 @@ def child(run: str, address: str, rank: str, count: str) -> None:
     from distgram.config.schema import load
     from distgram.linalg.mesh import make_mesh
     from distgram.linalg.precision import set_precision
-    from distgram.run.solve import solve
 
     set_precision()
     solve(load(Path(run) / "config.toml"), make_mesh(), Path(run))

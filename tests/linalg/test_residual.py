@@ -10,11 +10,11 @@ from matrices import everything
 
 from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces
-from distgram.linalg.gram import normal_equations
 from distgram.linalg.mesh import make_mesh, pad
-from distgram.linalg.rows import Residual, make_points
+from distgram.linalg.rows import Residual, lay_out
 from distgram.linalg.tsqr import TSQR
-from distgram.net.mlp import MLP, Features, flatten
+from distgram.net.mlp import Features, Perceptron
+from distgram.net.network import flatten
 from distgram.pde.operators import divergence, laplacian, value
 from distgram.pde.problem import Term
 
@@ -26,7 +26,7 @@ CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 
 def model(outputs):
     features = Features("normalize", BOX.lower, BOX.upper, (None, None))
-    return flatten(MLP(features, [6, 5], outputs, key=jax.random.key(3)))
+    return flatten(Perceptron(features, [6, 5], outputs, key=jax.random.key(3)))
 
 
 def curl(u):
@@ -72,8 +72,7 @@ def build(name, devices, blocks=1, chunk=1024):
     terms, network, counts = CASES[name]
     mesh = make_mesh(devices)
     points = tuple(
-        make_points(mesh, t, x, None, blocks)
-        for t, x in zip(terms, drawn(terms, counts), strict=True)
+        lay_out(mesh, t, x, None, blocks) for t, x in zip(terms, drawn(terms, counts), strict=True)
     )
     return Residual(terms, network, mesh, chunk, blocks), points
 
@@ -114,7 +113,7 @@ def truth():
 def test_rows_are_the_dense_jacobian(name, chunk, truth):
     residual, points = build(name, 1, 1, chunk)
     r, jacobian = truth[name]
-    rows = np.asarray(jax.jit(residual.rows)(CASES[name][1].theta0, points))
+    rows = np.asarray(jax.jit(residual.block)(CASES[name][1].theta0, points))
     assert rows.shape == (len(r), residual.model.p + 1)
     assert np.allclose(rows[:, :-1], jacobian, **CLOSE)
     assert np.allclose(rows[:, -1], r, **CLOSE)
@@ -131,10 +130,10 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
     thetas = jnp.stack([theta, 0.5 * theta])
     terms, losses, gram, spectrum = jax.jit(
         lambda t, p: (
-            residual.term_losses(t, p),
-            residual.losses(thetas, p),
-            normal_equations(residual, t, p),
-            TSQR()(residual, t, p, everything, ())[0],
+            residual.rows(t, p).term_losses(),
+            residual.rows(t, p).losses(thetas),
+            residual.rows(t, p).normal_equations(),
+            TSQR()(residual.rows(t, p), everything, ())[0],
         )
     )(theta, points)
     assert np.allclose(terms, per_term(name, theta), rtol=1e-12, atol=0)
@@ -152,7 +151,7 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
 def test_replicated_results_are_the_same_bits_on_every_device():
     residual, points = build("system", 8)
     theta = residual.model.theta0
-    losses = jax.jit(lambda t, p: residual.losses(jnp.stack([t, 2 * t]), p))(theta, points)
+    losses = jax.jit(lambda t, p: residual.rows(t, p).losses(jnp.stack([t, 2 * t])))(theta, points)
     shards = [np.asarray(s.data) for s in losses.addressable_shards]
     assert len(shards) == 8 and all(s.tobytes() == shards[0].tobytes() for s in shards)
 
@@ -173,7 +172,7 @@ def test_density_weights_make_the_mean_of_the_uniform_measure():
     """Points at density p over uniform, weighted by 1/p: Σ ωᵢ f(xᵢ), Σ ωᵢ = 1, times the weight."""
     rng = np.random.default_rng(0)
     x, density = BOX.sample(50, 0), rng.uniform(0.2, 5.0, 50)
-    points = make_points(make_mesh(8), SCALAR[0], x, density, 2)
+    points = lay_out(make_mesh(8), SCALAR[0], x, density, 2)
     squares = np.asarray(points.sqrt_weight) ** 2
     assert squares.sum() == pytest.approx(2.5, rel=1e-14)
     assert np.allclose(squares[:50] * density, squares[0] * density[0], rtol=1e-13)
@@ -191,13 +190,13 @@ def test_padding_repeats_a_point_with_weight_zero(n, multiple, after):
 @pytest.mark.parametrize("shape", [(0, 2), (5, 3), (5,)])
 def test_points_of_a_wrong_shape_are_named(shape):
     with pytest.raises(ProblemError, match=r"points\.interior: shape .*expected \(n, 2\)"):
-        make_points(make_mesh(1), SCALAR[0], np.zeros(shape), None, 1)
+        lay_out(make_mesh(1), SCALAR[0], np.zeros(shape), None, 1)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_points_that_are_not_finite_are_refused(bad):
     with pytest.raises(ProblemError, match="not finite"):
-        make_points(make_mesh(1), SCALAR[0], np.array([[0.0, bad]]), None, 1)
+        lay_out(make_mesh(1), SCALAR[0], np.array([[0.0, bad]]), None, 1)
 
 
 @pytest.mark.parametrize("wanted", [0, 9, -1])

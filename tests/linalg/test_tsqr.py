@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from matrices import EPS, Long
 
+from distgram.config.build import setup
 from distgram.config.schema import check
-from distgram.linalg.gram import normal_equations
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.tsqr import TSQR, spectrum_of_triangle, triangle
-from distgram.run.assemble import assemble, draw_points, place_points
+from distgram.run.stage import build_stage
 
 P = 16
 LAYOUTS = [(1, 1), (1, 5), (2, 3), (3, 1), (8, 1), (8, 4)]  # devices, row blocks a device
@@ -53,8 +53,8 @@ def compiled(devices: int, blocks: int, equations: int = 1):
 
     def both(points):
         theta = jnp.zeros(P)
-        spectrum, _ = tsqr(residual, theta, points, M.everything, ())
-        return tsqr.reduce(residual, theta, points), spectrum
+        spectrum, _ = tsqr(residual.rows(theta, points), M.everything, ())
+        return tsqr.reduce(residual.rows(theta, points)), spectrum
 
     return jax.jit(both)
 
@@ -203,7 +203,7 @@ def test_gram_loses_what_qr_keeps():
     mu = 1e-9
     a = M.lauchli(P, mu)
     residual, points = M.linear_system(a, np.zeros(P + 1), make_mesh(1))
-    gram, _ = normal_equations(residual, jnp.zeros(P), points)
+    gram, _ = residual.rows(jnp.zeros(P), points).normal_equations()
     _, spectrum = factorize(a, np.zeros(P + 1), 1, 1)
     by_gram = np.sqrt(np.abs(np.linalg.eigvalsh(gram)))[-2::-1]
     assert np.max(np.abs(spectrum.s[1:] / mu - 1)) < 1e-6  # eps √P / μ
@@ -239,9 +239,11 @@ def test_memory_is_one_row_block_whatever_s():
                 "memory": {"row_block": row_block, "chunk": 64},
             }
         )
-        run = assemble(config, make_mesh(1))
-        points, reduce = place_points(run, draw_points(run)), run.factorization.reduce
-        compiled = jax.jit(lambda t, p: reduce(run.residual, t, p)).lower(run.model.theta0, points)
+        run = build_stage(setup(config), make_mesh(1))
+        points, reduce = run.points(), run.factorization.reduce
+        compiled = jax.jit(lambda t, p: reduce(run.residual.rows(t, p))).lower(
+            run.model.theta0, points
+        )
         return run, compiled.compile().memory_analysis().temp_size_in_bytes
 
     run, small = temporaries(512, 256)

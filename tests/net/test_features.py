@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distgram.run.assemble import build_model, build_problem, open_terms
 
 from distgram.config.schema import PointsConfig, check
 from distgram.errors import ModelError, ProblemError

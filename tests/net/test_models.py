@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 
 from distgram.errors import ModelError
-from distgram.net.mlp import ACTIVATIONS, FEATURES, INITIALIZATIONS, MLP, Features, flatten
+from distgram.net.mlp import ACTIVATIONS, FEATURES, INITIALIZATIONS, Features, Perceptron
+from distgram.net.network import flatten
 from distgram.pde.problem import HardConstraint
 
 EPS = float(np.finfo(np.float64).eps)
@@ -37,7 +38,7 @@ NUMPY = {
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_network_is_its_formula(activation, scaled):
     """u = W₃ σ(a₂ (W₂ σ(a₁ (W₁ x + b₁)) + b₂)) + b₃, in numpy."""
-    network = MLP(PLAIN, [7, 5], 3, key=KEY, activation=activation, activation_scale=scaled)
+    network = Perceptron(PLAIN, [7, 5], 3, key=KEY, activation=activation, activation_scale=scaled)
     scales = np.array([1.0, 1.0])
     if scaled:
         assert network.scales is not None and np.array_equal(network.scales[...], scales)
@@ -57,7 +58,7 @@ WIDE, IN = 150, 100
 
 def layers(initialization, gain=1.0):
     box = Features("none", (0.0,) * IN, (1.0,) * IN, (None,) * IN)
-    network = MLP(box, [WIDE, WIDE], 80, key=KEY, initialization=initialization, gain=gain)
+    network = Perceptron(box, [WIDE, WIDE], 80, key=KEY, initialization=initialization, gain=gain)
     weights = [np.asarray(w[...]) for w in network.weights]
     return weights, [np.asarray(b[...]) for b in network.biases]
 
@@ -107,9 +108,9 @@ def test_the_initialization_of_the_source():
 def test_layers_and_keys_are_independent(initialization):
     weights, _ = layers(initialization)
     assert not np.allclose(weights[0][:, :IN], weights[1][:, :IN])
-    other = MLP(PLAIN, [5], 1, key=jax.random.key(1), initialization=initialization)
-    one = MLP(PLAIN, [5], 1, key=KEY, initialization=initialization)
-    again = MLP(PLAIN, [5], 1, key=KEY, initialization=initialization)
+    other = Perceptron(PLAIN, [5], 1, key=jax.random.key(1), initialization=initialization)
+    one = Perceptron(PLAIN, [5], 1, key=KEY, initialization=initialization)
+    again = Perceptron(PLAIN, [5], 1, key=KEY, initialization=initialization)
     w, w_other, w_again = (np.asarray(n.weights[0][...]) for n in (one, other, again))
     assert np.array_equal(w, w_again) and not np.array_equal(w, w_other)
 
@@ -125,7 +126,7 @@ def test_normalize_maps_the_domain_to_the_unit_cube():
 def test_periodic_features_are_periodic(modes):
     period = 2.0
     f = features("periodic", periods=(None, period), modes=modes)
-    network = MLP(f, [6], 1, key=KEY)
+    network = Perceptron(f, [6], 1, key=KEY)
     here = jax.vmap(network)(jnp.asarray(X))
     there = jax.vmap(network)(jnp.asarray(X) + jnp.asarray([0.0, period]))
     # The phase, at most 2π modes, is rounded to eps of itself; the network passes it on.
@@ -146,7 +147,7 @@ def test_both_ends_of_a_period_are_the_same_point():
 
 def test_fourier_features_are_fixed_and_scaled():
     f = features("fourier", modes=500, scale=3.0)
-    network = MLP(f, [4], 1, key=KEY)
+    network = Perceptron(f, [4], 1, key=KEY)
     matrix = np.asarray(network.matrix[...])
     assert matrix.shape == (500, 2)
     assert_spread(matrix, 3.0)
@@ -165,7 +166,7 @@ def test_fourier_features_are_fixed_and_scaled():
 def test_number_of_parameters(kind, hidden, scaled, outputs):
     """P = Σ (n_in + 1) n_out, and one scale a hidden layer."""
     f = features(kind, periods=(None, 2.0), modes=4)
-    model = flatten(MLP(f, hidden, outputs, key=KEY, activation_scale=scaled))
+    model = flatten(Perceptron(f, hidden, outputs, key=KEY, activation_scale=scaled))
     width = {"none": 2, "normalize": 2, "periodic": 1 + 8, "fourier": 8}[kind]
     sizes = [width, *hidden, outputs]
     p = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
@@ -176,11 +177,11 @@ def test_the_source_networks_have_their_sizes():
     """2-32-1, 2-64-1, 5-64-1, 2-20-20-20-1: P = 129, 257, 449, 921."""
     for d, hidden, p in ((2, [32], 129), (2, [64], 257), (5, [64], 449), (2, [20] * 3, 921)):
         box = Features("none", (0.0,) * d, (1.0,) * d, (None,) * d)
-        assert flatten(MLP(box, hidden, 1, key=KEY)).p == p
+        assert flatten(Perceptron(box, hidden, 1, key=KEY)).p == p
 
 
 def test_flatten_and_back():
-    network = MLP(PLAIN, [7, 5], 2, key=KEY, activation_scale=True)
+    network = Perceptron(PLAIN, [7, 5], 2, key=KEY, activation_scale=True)
     model = flatten(network)
     assert model.theta0.dtype == jnp.float64
     for x in X[:5]:
@@ -192,7 +193,7 @@ def test_flatten_and_back():
 
 
 def test_hard_constraint_is_the_output_transform():
-    network = MLP(PLAIN, [5], 1, key=KEY)
+    network = Perceptron(PLAIN, [5], 1, key=KEY)
     constraint = HardConstraint(
         lift=lambda x: x[:1] ** 2, distance=lambda x: x[1:] + 1.0, satisfies=("boundary",)
     )
@@ -218,10 +219,10 @@ def test_unknown_names_are_answered_with_the_nearest(change, key, near):
     change = dict(change)
     f = features(change.pop("kind", "none"))
     with pytest.raises(ModelError) as error:
-        MLP(f, [5], 1, key=KEY, **change)
+        Perceptron(f, [5], 1, key=KEY, **change)
     assert f"model.{key}" in str(error.value) and f"did you mean '{near}'?" in str(error.value)
 
 
 def test_periodic_features_need_a_period():
     with pytest.raises(ModelError, match="period"):
-        MLP(features("periodic"), [5], 1, key=KEY)
+        Perceptron(features("periodic"), [5], 1, key=KEY)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_runs import CLOCKS, TINY, metrics
+from distgram.points.placements import at_stage, last_stage
+from distgram.points.placing import Placing
+from library import stage_of
 
 from distgram.config.schema import check
 from distgram.errors import ProblemError
 from distgram.linalg.mesh import make_mesh
-from distgram.points.placements import at_stage, last_stage
-from distgram.points.placing import Placing
-from distgram.run.assemble import assemble
 from distgram.run.state import bare_points, relaid, start
 from distgram.store.checkpoint import newest, read_theta
 
@@ -67,7 +67,7 @@ def test_the_same_points_on_eight_devices_as_on_one(name):
     config = check(TREE | {"sampling": {"name": name}})
     found = []
     for devices in (1, 8):
-        run = assemble(config, make_mesh(devices))
+        run = stage_of(config, make_mesh(devices))
         state = Placing(run)(start(run))
         found.append(bare_points(run, state))
         assert all(len(p.x) % devices == 0 for p in state.points)
@@ -78,7 +78,7 @@ def test_the_same_points_on_eight_devices_as_on_one(name):
 
 def test_points_that_are_still_to_come_keep_their_room_on_another_mesh():
     config = check(TREE | {"sampling": {"name": "rar"}})
-    eight, three = (assemble(config, make_mesh(n)) for n in (8, 3))
+    eight, three = (stage_of(config, make_mesh(n)) for n in (8, 3))
     before, like = start(eight), start(three)
     after = relaid(three, like, before)
     assert [p.x.shape for p in after.points] == [p.x.shape for p in like.points]
@@ -90,7 +90,7 @@ def test_points_that_are_still_to_come_keep_their_room_on_another_mesh():
 def test_growth_is_staged_up_to_the_budget():
     grow = {"budget": 300, "factor": 2.0}
     config = check(TREE | {"sampling": {"name": "fresh", "grow": grow}})
-    run = assemble(config, make_mesh(1))
+    run = stage_of(config, make_mesh(1))
     assert last_stage(config, run.terms) == 2  # 71, 142, 284
     assert [p.count for p in at_stage(config, run.terms, 2).points.values()] == [200, 84]
     placing, state = Placing(run), start(run)
@@ -102,12 +102,12 @@ def test_growth_is_staged_up_to_the_budget():
     assert larger.size == 142 and [len(x) for x in bare_points(larger, state).values()] == [100, 42]
     assert int(state.stage) == 1 and np.isfinite(float(state.best_loss))
     assert not Placing(larger).grows(state)  # not before the alarm has heard a row of it
-    last = Placing(assemble(config, make_mesh(1), stage=2))
+    last = Placing(stage_of(config, make_mesh(1), stage=2))
     assert not last.grows(loud)
 
 
 def test_a_move_judges_the_best_parameters_on_the_new_points():
-    run = assemble(check(TREE | {"sampling": {"name": "fresh"}}), make_mesh(1))
+    run = stage_of(check(TREE | {"sampling": {"name": "fresh"}}), make_mesh(1))
     state = start(run)
     worse = state.theta + 0.5
     losses = run.residual.losses
@@ -138,4 +138,4 @@ def test_what_cannot_move_is_refused(change, words):
     interior = {"interior": {"count": 49} | extra, "boundary": {"count": 22}}
     config = check(TREE | {"sampling": {"name": "rad"}, "points": interior} | tree)
     with pytest.raises(ProblemError, match=words.replace(".", r"\.")):
-        assemble(config, make_mesh(1))
+        stage_of(config, make_mesh(1))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from distgram.points.adaptive.seen import Seen, Sight, whitening
+from library import stage_of
 from scipy.stats import chisquare
 
 from distgram.config.schema import check
@@ -19,8 +21,6 @@ from distgram.points.adaptive.proportional import inclusion, systematic
 from distgram.points.adaptive.r3 import R3
 from distgram.points.adaptive.rad import RAD
 from distgram.points.adaptive.rar import RAR
-from distgram.points.adaptive.seen import Seen, Sight, whitening
-from distgram.run.assemble import assemble, draw_points, place_points
 
 RNG = np.random.default_rng(7)
 HERE = RNG.random((40, 1))
@@ -153,8 +153,8 @@ CONFIG = {
 
 def seen(devices: int):
     """(the view of the interior, its points, dense [J | r] of the interior rows, the spectrum)."""
-    run = assemble(check(CONFIG), make_mesh(devices))
-    points, theta = place_points(run, draw_points(run)), run.model.theta0
+    run = stage_of(check(CONFIG), make_mesh(devices))
+    points, theta = run.points(), run.model.theta0
     rows = np.asarray(run.residual.rows(theta, points))
     j, r = rows[:, :-1], rows[:, -1]
     u, s, vt = np.linalg.svd(j, full_matrices=False)

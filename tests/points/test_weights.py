@@ -2,11 +2,11 @@
 
 import jax
 import pytest
+from library import stage_of
 
 from distgram.config.schema import check
 from distgram.errors import ConfigError
 from distgram.linalg.mesh import make_mesh
-from distgram.run.assemble import assemble, draw_points, place_points
 
 
 def tree(weight: float) -> dict:
@@ -19,8 +19,8 @@ def tree(weight: float) -> dict:
 
 
 def term_losses(weight: float):
-    run = assemble(check(tree(weight)), make_mesh(1))
-    points = place_points(run, draw_points(run))
+    run = stage_of(check(tree(weight)), make_mesh(1))
+    points = run.points()
     return jax.jit(run.residual.term_losses)(run.model.theta0, points)
 
 

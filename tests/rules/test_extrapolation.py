@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import matrices as M
 import numpy as np
 import pytest
+from distgram.points.validation import reconstruction_errors, validation_points
+from library import stage_of, step_of
 from linear_problem import by_hand, linear
 from matrices import EPS, everything, linear_system
 
@@ -14,13 +16,11 @@ from distgram.config.schema import check
 from distgram.errors import RuleError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.tsqr import TSQR
-from distgram.points.validation import reconstruction_errors, validation_points
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM
 from distgram.rules.anagram import ANaGRAM
 from distgram.rules.extrapolation import Extrapolation
-from distgram.run.assemble import assemble, draw_points, place_points
-from distgram.run.step import initial_state, make_step
+from distgram.run.state import first_method_state
 
 N, NZ, P, CONDITION = 60, 43, 8, 1e4
 
@@ -124,8 +124,8 @@ TREE = {
 
 
 def test_a_step_draws_points_of_its_own_and_takes_their_rank():
-    run = assemble(check(TREE), make_mesh(2))
-    residual, points = run.residual, place_points(run, draw_points(run))
+    run = stage_of(check(TREE), make_mesh(2))
+    residual, points = run.residual, run.points()
     held_out = validation_points(run, 53)
     assert [float(np.sum(np.square(z.sqrt_weight))) for z in held_out] == pytest.approx([1.0, 1.0])
     assert [int(np.count_nonzero(z.sqrt_weight)) for z in held_out] == [53, 53]
@@ -133,7 +133,7 @@ def test_a_step_draws_points_of_its_own_and_takes_their_rank():
         tuple(x) for x in np.asarray(points[0].x)
     }
     theta = run.model.theta0
-    *_, info, _ = jax.jit(make_step(run))(theta, initial_state(run, theta, points), points)
+    *_, info, _ = jax.jit(step_of(run))(theta, first_method_state(run, theta, points), points)
     every = jax.jit(residual.rows)
     rows, rows_z = (np.asarray(every(theta, p)) for p in (points, held_out))
     expected = brute(rows[:, :-1], rows[:, -1], rows_z[:, :-1], rows_z[:, -1])
@@ -142,12 +142,12 @@ def test_a_step_draws_points_of_its_own_and_takes_their_rank():
 
 def test_sharded_right_vectors_are_refused():
     wide = TREE | {"model": {"hidden": [40]}, "memory": {}}
-    assert assemble(check(wide), make_mesh(1)).plan.name == "dual"
+    assert stage_of(check(wide), make_mesh(1)).plan.name == "dual"
     with pytest.raises(RuleError, match=r"rule.validation = 53: .* expected one device, or"):
-        assemble(check(wide), make_mesh(2))
+        stage_of(check(wide), make_mesh(2))
 
 
 def test_points_that_cannot_be_drawn_name_the_key():
-    run = assemble(check(TREE), make_mesh(1))
+    run = stage_of(check(TREE), make_mesh(1))
     with pytest.raises(ValueError, match=r"rule.validation = 3: points.boundary: .* at least 4"):
         validation_points(run, 3)

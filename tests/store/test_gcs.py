@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from cli_runs import TINY, metrics
 from gcs_server import BUCKET, Bucket
+from library import solve_in
 
-from distgram.config.schema import dump, load
+from distgram.config import schema
+from distgram.config.saved import load
+from distgram.config.schema import dump
 from distgram.errors import FolderTaken
 from distgram.linalg.mesh import make_mesh
-from distgram.run.solution import load as load_solution
-from distgram.run.solve import solve
-from distgram.store import recording, storage
+from distgram.store import folder as folders
+from distgram.store import storage
 from distgram.store.checkpoint import newest, read_theta
 from distgram.store.storage import bucket as buckets
 
@@ -117,14 +119,14 @@ def test_an_object_that_asks_to_stop_and_what_a_folder_holds(folder, bucket):
         for line in (storage.folder(run) / "metrics.jsonl").read_text().splitlines()
     ] == [0, 1]
     assert "runs/stopped/stop" not in bucket.objects
-    assert load_solution(run)([[0.5, 0.5]]).shape == (1, 1)
+    assert load(run)([[0.5, 0.5]]).shape == (1, 1)
 
 
 def test_an_older_job_loses_the_folder_before_its_next_checkpoint(folder, bucket):
     """There is no lock: the newest owns it; nothing of the two is mixed."""
     run = storage.folder(url("two"))
-    config = load(folder.write("tiny.toml", TINY))
-    recording.start(run, dump(config))
+    config = schema.load(folder.write("tiny.toml", TINY))
+    folders.make(run, dump(config))
     taken: list[str] = []
 
     def resumed_elsewhere(row) -> None:
@@ -136,7 +138,7 @@ def test_an_older_job_loses_the_folder_before_its_next_checkpoint(folder, bucket
             taken.append(bucket.objects["runs/two/metrics.jsonl"].data.decode())
 
     with pytest.raises(FolderTaken, match=f"{run}: another job has begun to solve in it"):
-        solve(config, make_mesh(1), run, watch=resumed_elsewhere)
+        solve_in(config, make_mesh(1), run, watch=resumed_elsewhere)
     assert newest(run / "checkpoints").name == "2"
     assert [bucket.objects["runs/two/metrics.jsonl"].data.decode()] == taken
 
