@@ -83,7 +83,7 @@ def number(value: float | None, digits: int = 1) -> str:
         return ""
     if 0.01 <= abs(value) < 1000:
         return f"{value:.{digits + 1}g}"
-    return re.sub(r"e([+-])0|e\+", r"e\1", f"{value:.{digits}e}")
+    return re.sub(r"e\+?(-?)0?", r"e\1", f"{value:.{digits}e}")
 
 
 def spread(row: Result, key: str) -> str:
