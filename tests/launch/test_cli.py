@@ -24,9 +24,9 @@ from distgram.run.setup import Limits
 ROOT = Path(__file__).parents[2]
 JSON_KEYS = [
     *("problem", "rule", "P", "S", "devices", "steps", "seconds", "compile_seconds"),
-    *("seconds_by_part", "error_estimate"),
+    "seconds_by_part",
     *("mean_square_residual", "heldout_residual", "l2_error", "relative_l2_error"),
-    *("reason", "overfitted", "run_dir"),
+    *("error_estimate", "reason", "overfitted", "run_dir"),
 ]
 
 HELMHOLTZ = """
