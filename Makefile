@@ -19,7 +19,7 @@ CONFIG  ?= configs/laplace2d.toml
 solve: $(VENV)/.run
 	$(BIN)/distgram solve $(CONFIG) $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test build/names/distgram_launch
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -45,6 +45,10 @@ newcomer:
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
 	find distgram launch tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The folder launch/ under the name that it is installed as, for the type checker.
+build/names/distgram_launch:
+	mkdir -p build/names && ln -s ../../launch $@
 
 # The environment: the first of these interpreters that starts and is at least Python 3.11.
 $(BIN)/python:

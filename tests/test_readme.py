@@ -1,5 +1,5 @@
-"""The READMEs: Python runs, TOML is a config, commands are understood, tables are those of the result
-files, links and pictures are there."""
+"""The READMEs: Python runs, TOML is a config, commands are understood, tables are those of the
+result files, links and pictures are there."""
 
 from __future__ import annotations
 
