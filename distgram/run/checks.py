@@ -10,7 +10,8 @@ import numpy as np
 
 from distgram.errors import ModelError, ProblemError, RegionError
 from distgram.net.network import FlatModel
-from distgram.pde.problem import Problem, Term, is_constant
+from distgram.pde.field import Constant, Field
+from distgram.pde.problem import Problem, Term
 from distgram.points.draw import Draw, draw, draw_held_out, probe
 from distgram.run.slabs import slab
 
@@ -49,14 +50,18 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     except Exception as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
-    one = left.shape == (1,) or is_constant(term.target)
-    if left.ndim != 1 or not (left.shape == right.shape or (right.shape == () and one)):
+    if left.ndim != 1 or right.shape not in (left.shape, _broadcast(term.target)):
         raise ProblemError(
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
             "expected one shape (m,) for both, one entry an equation."
         )
     check_target(problem, term, probe(term, 64))
     return left.shape[0]
+
+
+def _broadcast(target: Field) -> tuple[int, ...] | None:
+    """The shape of a target that is one number, which stands for all equations alike; else None."""
+    return (1,) if isinstance(target, Constant) and target.value.ndim == 0 else None
 
 
 def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:

@@ -29,9 +29,9 @@ from distgram.run.state import State
 # Of several reasons, on one process or on different ones, the last in this order counts.
 REASONS = (
     *("time budget", "step budget", "stop requested", "signal"),
-    *("stalled", "precision floor", "target", "non-finite"),
+    *("stalled", "precision floor", "tolerance", "target", "non-finite"),
 )
-SUCCESS = ("target", "precision floor", "step budget", "time budget", "stop requested")
+SUCCESS = ("target", "tolerance", "precision floor", "step budget", "time budget", "stop requested")
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
@@ -171,15 +171,21 @@ def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
 
 
 def of_row(row: dict[str, Any], limits: Limits) -> str | None:
-    """'target' once the L2 error is what was asked for, 'non-finite' where there is none."""
+    """'target' once the L2 error is what was asked for, 'tolerance' once the estimate of it is,
+    'non-finite' where there is none."""
     if not math.isfinite(row["mean_square_residual"]):
         return "non-finite"
-    wanted, error = limits.target_l2, row["l2_error"]
-    return "target" if wanted is not None and error is not None and error <= wanted else None
+    for reason, wanted, error in (
+        ("target", limits.target_l2, row["l2_error"]),
+        ("tolerance", limits.tolerance, row["error_estimate"]),
+    ):
+        if wanted is not None and error is not None and error <= wanted:
+            return reason
+    return None
 
 
 # How a slab ends and the next one begins, the worst first; any other reason ends the run.
-SLAB_ENDS = ("stalled", "step budget", "precision floor", "target")
+SLAB_ENDS = ("stalled", "step budget", "precision floor", "tolerance", "target")
 SHOWN = ("seconds", "mean_square_residual", "heldout_residual", "l2_error", "overfitted")
 
 
@@ -189,7 +195,8 @@ class Result:
 
     Of a run in time slabs they are those of all slabs so far: the residuals means over time.
     `slabs` then tells how each of them ended. seconds_by_part: what the seconds of solving were
-    spent on. overfitted: the terms whose held-out residual has
+    spent on. error_estimate: of the relative L2 error, made without a
+    solution (`run.estimate`). overfitted: the terms whose held-out residual has
     parted from that on the points; unknown: estimates of coefficients by name.
     """
 
@@ -206,6 +213,7 @@ class Result:
     heldout_residual: float
     l2_error: float | None
     relative_l2_error: float | None
+    error_estimate: float | None
     reason: str
     overfitted: list[str]
     run_dir: str | None

@@ -34,6 +34,7 @@ from distgram.store.run_folder import flat
 def solve(
     problem: Problem | Pose,
     *,
+    tolerance: float | None = None,
     network: Network | nnx.Module = Setup.network,
     points: Mapping[str, int | Draw] | None = None,
     rule: Method = Setup.rule,
@@ -66,6 +67,7 @@ def solve(
     Args:
         problem, network, points, rule, factorization, placement, slabs, unknown, hard_constraint,
             limits, schedule, memory, seed: of `Setup`.
+        tolerance: the estimate of the relative L2 error to end at, in place of `limits.tolerance`.
         steps: most steps, in place of `limits.steps`.
         run_dir: a folder, also gs://, for rows, checkpoints and solution; None: all in memory.
         resume: go on from the newest whole checkpoint in run_dir, bitwise as if the run had not
@@ -92,8 +94,9 @@ def solve(
         memory,
         seed,
     )
-    if steps is not None:
-        setup = replace(setup, limits=replace(setup.limits, steps=steps))
+    for name, given in (("steps", steps), ("tolerance", tolerance)):
+        if given is not None:
+            setup = replace(setup, limits=replace(setup.limits, **{name: given}))
     mesh = mesh or make_mesh()
     described, place = describe(setup), None
     if run_dir is not None:

@@ -18,6 +18,7 @@ from distgram.points.alarm import observe, overfitted, warning
 from distgram.rules.rule import StepInfo
 from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge, Moment, Result, in_words, over_slabs, slab_end
+from distgram.run.estimate import estimate, keep
 from distgram.run.inference import stated
 from distgram.run.measure import Measure, errors
 from distgram.run.solution import Solution, solution_of
@@ -121,9 +122,17 @@ class Session:
         self.recorder.config(self.described)
         self.saved = state.step
 
+    def estimate(self, measure: Measure, state: State, row: dict[str, Any]) -> float | None:
+        """The estimate of the relative L2 error at a row; None for a later time slab, which does
+        not know what it began with."""
+        if self.slabs:
+            return None
+        return estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+
     def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
         """The row of the best parameters, which are the solution."""
         row = (moment.row or {}) | measure(state.best_theta, state.points, key_at(stage, state))
+        row |= {"error_estimate": self.estimate(measure, state, row)}
         return row | {"overfitted": overfitted(state.alarm, row)}
 
     def end_slab(
@@ -155,6 +164,7 @@ class Session:
             heldout_residual=row["heldout_residual"],
             l2_error=row["l2_error"],
             relative_l2_error=row["relative_l2_error"],
+            error_estimate=row["error_estimate"],
             reason=row["reason"],
             overfitted=row["overfitted"],
             run_dir=None if self.run_dir is None else str(self.run_dir),
@@ -191,15 +201,17 @@ class Measuring:
             return state
         row = {"step": state.step, "seconds": moment.seconds}
         row |= self.measure(state.theta, state.points, key_at(stage, state))
+        row["error_estimate"] = self.session.estimate(self.measure, state, row)
         row |= step_values(moment)
         if stage.setup.slabs:
             row["slab"] = moment.slab + 1
         self.session.clock.lap("measuring")
         row["seconds_by_part"] = dict(self.session.clock.parts)
-        if self.judge.see_row(state, moment, row) == "target":
+        if self.judge.see_row(state, moment, row) in ("target", "tolerance"):
             state = state.with_best(row["mean_square_residual"])
         if state.step > self.session.recorder.last and state.step % every == 0:
-            state = state._replace(alarm=observe(state.alarm, row))
+            way = keep(state.way, self.measure.compared, row["heldout_residual"] ** 0.5)
+            state = state._replace(alarm=observe(state.alarm, row), way=way)
         row["overfitted"] = overfitted(state.alarm, row)
         if set(row["overfitted"]) - self.loud:
             self.session.listener.say(warning(row))

@@ -31,12 +31,14 @@ class Limits:
     `time_budget_s` is that of the whole run.
 
     Args:
+        tolerance: estimate of the relative L2 error to end at.
         steps: most steps. time_budget_s: most seconds of solving.
         target_l2: absolute L2 error to end at. target_residual: mean square residual to end at.
         patience: steps without progress after which a run has stalled.
         min_decrease: relative decrease of the loss that counts as progress, in [0, 1).
     """
 
+    tolerance: float | None = None
     steps: int = 300
     time_budget_s: float | None = None
     target_l2: float | None = None
@@ -48,7 +50,7 @@ class Limits:
         require(self.steps >= 0, self, "steps", "at least 0", UserError)
         require(self.patience >= 1, self, "patience", "at least 1", UserError)
         require(0 <= self.min_decrease < 1, self, "min_decrease", "a number in [0, 1)", UserError)
-        for name in ("time_budget_s", "target_l2", "target_residual"):
+        for name in ("tolerance", "time_budget_s", "target_l2", "target_residual"):
             value = getattr(self, name)
             good = value is None or 0 < value < math.inf
             require(good, self, name, "a finite number > 0, or none", UserError)

@@ -83,6 +83,12 @@ class Solution:
         return None if self.result is None else self.result.relative_l2_error
 
     @property
+    def error_estimate(self) -> float | None:
+        """The estimate of the relative L2 error, made without a solution (`run.estimate`); None
+        where the run says too little."""
+        return None if self.result is None else self.result.error_estimate
+
+    @property
     def coefficients(self) -> dict[str, float]:
         """The unknown coefficients by name; none where the run had none."""
         return coefficients(self.model, self.theta)

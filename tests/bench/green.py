@@ -25,8 +25,9 @@ from matplotlib.ticker import NullFormatter
 from distgram.geometry.regions import Box
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.linalg.rows import Residual, make_points
-from distgram.net.mlp import Features, Perceptron
+from distgram.linalg.rows import Residual, lay_out
+from distgram.net.features import Features
+from distgram.net.mlp import Perceptron
 from distgram.net.network import flatten
 from distgram.pde.operators import partial
 from distgram.pde.problem import HardConstraint, Term
@@ -56,7 +57,7 @@ def computed(width: int, gain: float) -> tuple[dict, np.ndarray]:
     network = Perceptron(features, [width], 1, key=jax.random.key(0), gain=gain)
     ends = HardConstraint(lambda x: jnp.zeros(1), lambda x: 4 * x * (1 - x), ())
     model, mesh = flatten(network, ends), make_mesh()
-    points = (make_points(mesh, TERM, INTERVAL.sample(POINTS, 0, "grid"), None, 1),)
+    points = (lay_out(mesh, TERM, INTERVAL.sample(POINTS, 0, "grid"), None, 1),)
     at = tangent(Residual((TERM,), model, mesh), model.theta0, points, RCOND)
     kernel = green(at, TERM, X, X)[:, 0, :, 0]
     found = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -84,7 +83,7 @@ def test_hundreds_of_nodes_stay_exact():
 def test_the_loss_is_the_quadrature_of_the_squared_residual(rule):
     """Points drawn as a config asks, with their weights: the sum of the squared rows of x y² is
     the mean of its square, and padding adds nothing."""
-    term = Term(value, lambda x: jnp.zeros(1), BOX, weight=2.0, name="interior")
+    term = Term(value, 0.0, BOX, weight=2.0, name="interior")
     x, density = draw(term, Draw(count=25, sampler=rule), [0, 0])
     points = lay_out(make_mesh(8), term, x, density, 1)
     rows = np.asarray(points.sqrt_weight) * np.prod(np.asarray(points.x) ** [1, 2], axis=1)
@@ -93,8 +92,8 @@ def test_the_loss_is_the_quadrature_of_the_squared_residual(rule):
 
 
 def test_what_cannot_be_is_named():
-    sites = Term(value, lambda x: jnp.zeros(1), Sites(np.zeros((4, 2))), name="data")
-    interior = Term(value, lambda x: jnp.zeros(1), BOX, name="interior")
+    sites = Term(value, 0.0, Sites(np.zeros((4, 2))), name="data")
+    interior = Term(value, 0.0, BOX, name="interior")
     focus = {"axis": 0, "center": 0.0, "width": 0.1, "fraction": 0.5}
     wanted = {"count": 10, "sampler": "gauss_legendre"}
     with pytest.raises(RegionError, match=r"points.interior: Box: n=10 .*nearest are 9 and 16"):

@@ -96,15 +96,12 @@ def test_without_a_dense_one_the_spectrum_says_what_is_missing():
     residual, points = M.linear_system(a, a[:, 0], make_mesh(2))
     for widths, complete in (((4, 8), False), ((4, 20), True)):
         factorization = Randomized(widths=widths)
-        spectrum, _ = jax.jit(
-            lambda points, f=factorization: f(
-                residual,
-                jnp.zeros(20),
-                points,
-                M.everything,
-                f.init(residual.rows(jnp.zeros(20), points)),
-            )
-        )(points)
+
+        def factorize(points, factorization=factorization):
+            rows = residual.rows(jnp.zeros(20), points)
+            return factorization(rows, M.everything, factorization.init(rows))
+
+        spectrum, _ = jax.jit(factorize)(points)
         assert spectrum.s.shape == (widths[-1],)
         assert np.max(np.abs(np.asarray(spectrum.s)[:4] - 0.5 ** np.arange(4))) < 1e-4
         assert (float(spectrum.left_out) == 0) == complete

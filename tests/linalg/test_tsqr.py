@@ -10,12 +10,12 @@ import matrices as M
 import numpy as np
 import pytest
 from matrices import EPS, Long
+from stages import stage
 
-from distgram.config.build import setup
-from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.tsqr import TSQR, spectrum_of_triangle, triangle
-from distgram.run.stage import build_stage
+from distgram.net.mlp import MLP
+from distgram.run.setup import Memory
 
 P = 16
 LAYOUTS = [(1, 1), (1, 5), (2, 3), (3, 1), (8, 1), (8, 4)]  # devices, row blocks a device
@@ -52,9 +52,9 @@ def compiled(devices: int, blocks: int, equations: int = 1):
     tsqr = TSQR()
 
     def both(points):
-        theta = jnp.zeros(P)
-        spectrum, _ = tsqr(residual.rows(theta, points), M.everything, ())
-        return tsqr.reduce(residual.rows(theta, points)), spectrum
+        rows = residual.rows(jnp.zeros(P), points)
+        spectrum, _ = tsqr(rows, M.everything, ())
+        return tsqr.reduce(rows), spectrum
 
     return jax.jit(both)
 
@@ -229,25 +229,19 @@ def test_non_finite_rows_are_not_hidden():
 def test_memory_is_one_row_block_whatever_s():
     """Ten times the points in ten times the row blocks: temporaries grow by less than these."""
 
-    def temporaries(count, row_block):
-        config = check(
-            {
-                "problem": {"name": "laplace2d"},
-                "model": {"hidden": [16]},
-                "points": {"interior": {"count": count}, "boundary": {"count": count}},
-                "rule": {"name": "adaptive_ratio"},
-                "memory": {"row_block": row_block, "chunk": 64},
-            }
-        )
-        run = build_stage(setup(config), make_mesh(1))
-        points, reduce = run.points(), run.factorization.reduce
-        compiled = jax.jit(lambda t, p: reduce(run.residual.rows(t, p))).lower(
-            run.model.theta0, points
-        )
-        return run, compiled.compile().memory_analysis().temp_size_in_bytes
+    def temporaries(count):
+        memory = Memory(row_block=256, chunk=64)
+        points = {"interior": count, "boundary": count}
+        run = stage(network=MLP([16]), points=points, memory=memory)
 
-    run, small = temporaries(512, 256)
-    more, large = temporaries(5120, 256)
+        def reduce(theta, points):
+            return TSQR().reduce(run.residual.rows(theta, points))
+
+        compiled = jax.jit(reduce).lower(run.model.theta0, run.points()).compile()
+        return run, compiled.memory_analysis().temp_size_in_bytes
+
+    run, small = temporaries(512)
+    more, large = temporaries(5120)
     assert more.residual.blocks == 10 * run.residual.blocks
     whole = 8 * more.size * (more.model.p + 1)
     points = 8 * more.size * 3

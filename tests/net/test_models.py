@@ -11,9 +11,11 @@ import pytest
 from flax import nnx
 
 from distgram.errors import ModelError
-from distgram.net.mlp import ACTIVATIONS, FEATURES, INITIALIZATIONS, Features, Perceptron
+from distgram.net.features import FEATURES, Features
+from distgram.net.mlp import ACTIVATIONS, INITIALIZATIONS, MLP, Perceptron
 from distgram.net.network import flatten
 from distgram.pde.problem import HardConstraint
+from distgram.pde.registry import get
 
 EPS = float(np.finfo(np.float64).eps)
 KEY = jax.random.key(0)
@@ -206,23 +208,50 @@ def test_hard_constraint_is_the_output_transform():
     assert np.array_equal(model.field(7.0 * model.theta0)(jnp.asarray([1.5, -1.0])), [2.25])
 
 
+def test_the_description_builds_the_network_of_a_problem():
+    """Inputs, outputs, domain and periods are those of the problem; the same key, the same θ."""
+    problem = get("burgers")
+    described = MLP([7, 5], activation="sin", features="periodic", modes=2)
+    one, two, other = (flatten(described.build(problem, jax.random.key(k))) for k in (0, 0, 1))
+    assert one.p == (1 + 4 + 1) * 7 + 8 * 5 + 6 * problem.outputs
+    assert np.array_equal(one.theta0, two.theta0) and not np.array_equal(one.theta0, other.theta0)
+    assert one.theta0.dtype == jnp.float64
+    period = (problem.periods or (None, None))[1]
+    here, there = (one.field(one.theta0)(jnp.asarray([0.3, x])) for x in (0.1, 0.1 + period))
+    # The phase, at most 2π modes, is rounded to eps of itself; the network passes it on.
+    assert here.shape == (problem.outputs,) and np.max(np.abs(here - there)) < 1e-15 * 20
+
+
 @pytest.mark.parametrize(
-    "change, key, near",
+    "name, value, near",
     [
-        ({"activation": "tahn"}, "activation", "tanh"),
-        ({"initialization": "fanin"}, "initialization", "fan_in"),
-        ({"kind": "normalise"}, "features", "normalize"),
-        ({"kind": "forier"}, "features", "fourier"),
+        ("activation", "tahn", "tanh"),
+        ("initialization", "fanin", "fan_in"),
+        ("features", "normalise", "normalize"),
+        ("features", "forier", "fourier"),
     ],
 )
-def test_unknown_names_are_answered_with_the_nearest(change, key, near):
-    change = dict(change)
-    f = features(change.pop("kind", "none"))
-    with pytest.raises(ModelError) as error:
-        Perceptron(f, [5], 1, key=KEY, **change)
-    assert f"model.{key}" in str(error.value) and f"did you mean '{near}'?" in str(error.value)
+def test_unknown_names_are_answered_with_the_nearest(name, value, near):
+    with pytest.raises(ModelError, match=rf"^MLP\.{name} = '{value}' .*'{near}'"):
+        MLP([5], **{name: value})
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("hidden", (20, (), (0,), (5, -1), (2.5,))),
+        ("gain", (0.0, math.inf, math.nan)),
+        ("feature_scale", (0.0, math.inf, math.nan)),
+        ("modes", (0,)),
+    ],
+)
+def test_a_setting_outside_its_range_is_named(name, values):
+    for value in values:
+        with pytest.raises(ModelError) as error:
+            MLP(**{name: value})
+        assert str(error.value).startswith(f"MLP.{name} = {value!r}: ")
 
 
 def test_periodic_features_need_a_period():
-    with pytest.raises(ModelError, match="period"):
-        Perceptron(features("periodic"), [5], 1, key=KEY)
+    with pytest.raises(ModelError, match=r"^model\.features = 'periodic'"):
+        MLP([5], features="periodic").build(get("laplace2d"), KEY)
