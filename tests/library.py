@@ -31,9 +31,8 @@ def stage_of(
 
 def step_of(stage: Stage) -> solve.Step:
     """The step of a stage, not yet compiled."""
-    return (
-        solve.natural_gradient_step if stage.setup.rule.uses_spectrum else solve.objective_step
-    )(stage)
+    uses_spectrum = stage.setup.rule.uses_spectrum
+    return (solve.natural_gradient_step if uses_spectrum else solve.objective_step)(stage)
 
 
 def solve_in(

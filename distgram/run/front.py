@@ -79,10 +79,6 @@ def solve(
         UserError: of what is wrong, before any computing.
     """
     set_precision()
-    if tolerance is not None:
-        limits = replace(limits, tolerance=tolerance)
-    if steps is not None:
-        limits = replace(limits, steps=steps)
     setup = Setup(
         problem,
         network,
@@ -98,6 +94,9 @@ def solve(
         memory,
         seed,
     )
+    for name, given in (("steps", steps), ("tolerance", tolerance)):
+        if given is not None:
+            setup = replace(setup, limits=replace(setup.limits, **{name: given}))
     mesh = mesh or make_mesh()
     described, place = describe(setup), None
     if run_dir is not None:
@@ -110,7 +109,7 @@ def solve(
             folder.make(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
-    with Progress(limits.steps * (slabs.count if slabs else 1), progress) as shown:
+    with Progress(setup.limits.steps * (slabs.count if slabs else 1), progress) as shown:
         listener = Listener(row=shown.row, say=shown.say)
         return run(
             setup, mesh, run_dir=place, resume=resume, described=described, listener=listener

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import TINY, environment, metrics
 from library import solve_in
 from ray_runs import theta
 
@@ -23,8 +22,6 @@ from distgram.linalg.mesh import gather, make_mesh, pad, unpad
 from distgram.run.ends import REASONS, agree, of_budget
 from distgram.store import folder as folders
 from distgram.store.checkpoint import Checkpoints
-
-ROOT = Path(__file__).parents[2]
 
 # One process of a job: index, processes, port, devices, run folder, "resume" or "start".
 PROCESS = """
@@ -68,12 +65,11 @@ class Processes:
 
     def __init__(self, run: Path, count: int, devices: int, how: str = "start"):
         port = free_port()
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
         self.all = [
             subprocess.Popen(
                 [sys.executable, "-c", PROCESS]
                 + [str(v) for v in (index, count, port, devices, run, how)],
-                env=environment,
+                env=environment(OPENBLAS_NUM_THREADS="1"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -208,7 +204,7 @@ def test_a_file_that_asks_to_stop_is_obeyed_once(folder):
     process = subprocess.Popen(
         [*solving, "--set", "run.steps=1000000", "--devices", "1", "--rows"],
         cwd=folder.path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -147,7 +147,7 @@ def test_what_a_step_sees_and_does_agree(rule):
     before, _ = stage(rule, 25)
     theta, _, info, seen = after(rule, 25, 1)
     thetas = jnp.stack([jnp.asarray(before), jnp.asarray(np.asarray(theta))])
-    losses = np.asarray(run.residual.losses(thetas, points))
+    losses = np.asarray(run.residual.rows(thetas[0], points).losses(thetas))
     # 260 squares of residuals that each lose some digits where they cancel.
     assert float(seen.rce[0]) ** 2 == pytest.approx(losses[0], rel=1e-9)
     assert float(info.loss) == pytest.approx(losses[1], rel=1e-9)

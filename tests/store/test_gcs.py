@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import TINY, environment, metrics
 from gcs_server import BUCKET, Bucket
 from library import solve_in
 
@@ -29,7 +28,6 @@ from distgram.store import storage
 from distgram.store.checkpoint import newest, read_theta
 from distgram.store.storage import bucket as buckets
 
-ROOT = Path(__file__).parents[2]
 LONG = TINY + "patience = 1000000\n"
 
 
@@ -49,7 +47,7 @@ def started(bucket: Bucket, config: Path, run: str) -> Iterator[subprocess.Popen
     solving = [sys.executable, "-m", "distgram_launch.cli", "solve", str(config), "--out", run]
     process = subprocess.Popen(
         [*solving, "--set", "run.steps=1000000", "--devices", "1", "--rows"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
