@@ -106,7 +106,7 @@ def solve(
             folder.clear_stop(place)
         else:
             build_stage(setup, mesh).check_draws()  # all errors come before the folder
-            folder.make(place, described, force)
+            folder.make_once(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
     with Progress(setup.limits.steps * (slabs.count if slabs else 1), progress) as shown:

@@ -11,6 +11,7 @@ from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
+from distgram.errors import CheckpointError
 from distgram.linalg.mesh import REPLICATED, pad, replicate, shard, unpad, whole
 from distgram.linalg.rows import Objective, Points
 from distgram.points.alarm import Alarm, quiet
@@ -111,6 +112,8 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
+        if "growth" not in meta:
+            raise CheckpointError("expected a checkpoint of this version of distgram")
         if meta["growth"] != stage.growth:
             stage = build_stage(stage.setup, stage.mesh, meta["growth"])
             first = start(stage)

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import tomli_w
 
-from distgram.errors import RunError
+from distgram.errors import RunError, UserError
+from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.storage import Folder
 
@@ -52,6 +53,23 @@ def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
         raise RunError(
             f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose another."
         ) from error
+
+
+def make_once(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
+    """As `make`, to be called by every process of a job: the first one makes the folder, and none
+    goes on before it is there.
+
+    Raises:
+        what `make` raises; RunError on the other processes.
+    """
+    failed: UserError | None = None
+    if jax.process_index() == 0:
+        try:
+            make(run_dir, config, force)
+        except UserError as error:
+            failed = error
+    if not gather([failed is None]).all():
+        raise failed or RunError(f"{run_dir}: the first process cannot make the run folder.")
 
 
 def clear_stop(run_dir: Folder) -> None:

@@ -33,6 +33,10 @@ import jax
 jax.distributed.initialize(
     "127.0.0.1:" + port, int(processes), int(index), cluster_detection_method="deactivate"
 )
+{body}
+jax.distributed.shutdown()
+"""
+CONFIG = """
 from pathlib import Path
 from distgram.config.build import setup
 from distgram.config.schema import dump, load
@@ -50,7 +54,20 @@ result = run(
     listener=Listener(row=show, say=show),
 ).result
 print(result.reason, result.signal, result.steps)
-jax.distributed.shutdown()
+"""
+PYTHON = """
+import distgram as dg
+square = dg.Box((0, 0), (1, 1))
+problem = dg.Problem(square, {"interior": dg.Term(dg.laplacian, -1.0, square),
+                              "edge": dg.Dirichlet(0.0, square.boundary)})
+def solved():
+    return dg.solve(problem, network=dg.MLP([6]), points={"interior": 64, "edge": 32}, steps=3,
+                    run_dir=folder, progress=False)
+print(solved().theta.tobytes().hex())
+try:
+    solved()
+except dg.UserError as error:
+    print(type(error).__name__)
 """
 
 
@@ -63,11 +80,11 @@ def free_port() -> int:
 class Processes:
     """`solve` in several processes on a run folder that has its config."""
 
-    def __init__(self, run: Path, count: int, devices: int, how: str = "start"):
+    def __init__(self, run: Path, count: int, devices: int, how: str = "start", body: str = CONFIG):
         port = free_port()
         self.all = [
             subprocess.Popen(
-                [sys.executable, "-c", PROCESS]
+                [sys.executable, "-c", PROCESS.replace("{body}", body)]
                 + [str(v) for v in (index, count, port, devices, run, how)],
                 env=environment(OPENBLAS_NUM_THREADS="1"),
                 stdout=subprocess.PIPE,
@@ -160,6 +177,15 @@ def test_a_file_that_asks_to_stop_ends_all_processes(tmp_path):
     (run / folders.STOP).touch()
     ends = {text.splitlines()[-1] for text in Processes(run, 2, 1).end()}
     assert ends == {"stop requested None 0"}
+
+
+@pytest.mark.slow
+def test_two_processes_solve_from_python_into_one_folder(tmp_path):
+    told = [text.splitlines() for text in Processes(tmp_path / "run", 2, 1, body=PYTHON).end()]
+    thetas, refused = zip(*(lines[-2:] for lines in told), strict=True)
+    assert thetas[0] == thetas[1] and len(thetas[0]) == 16 * 25
+    assert refused == ("RunError", "RunError")  # a second run in the folder, on both
+    assert theta(tmp_path / "run").tobytes().hex() == thetas[0]
 
 
 @pytest.mark.parametrize("devices", [1, 3, 4])
