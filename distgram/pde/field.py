@@ -31,7 +31,7 @@ class Constant:
 
     value: jax.Array | np.ndarray
 
-    def __call__(self, x: Float[Array, " d"]) -> Vector:
+    def __call__(self, x: Float[Array | np.ndarray, " d"]) -> Vector:
         return jnp.atleast_1d(jnp.asarray(self.value, x.dtype))
 
 
@@ -41,7 +41,7 @@ class VectorField:
 
     function: Callable[[Any], Any]
 
-    def __call__(self, x: Float[Array, " d"]) -> Array:
+    def __call__(self, x: Float[Array | np.ndarray, " d"]) -> Array:
         values = jnp.asarray(self.function(x))
         return values[None] if values.ndim == 0 else values
 

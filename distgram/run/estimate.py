@@ -52,9 +52,11 @@ def keep(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> Way:
 
 def estimate(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> float | None:
     """The estimate of ‖u - u*‖ / ‖u‖; None where the way says too little."""
+    if not np.isfinite(residual):  # a run that blew up, whose squares would overflow
+        return None
     apart = way.residual > APART * residual
     size = float(np.sqrt(np.mean(u**2)))
-    if np.sum(apart) < FEWEST or not size > 0 or not np.isfinite(residual):
+    if np.sum(apart) < FEWEST or not size > 0:
         return None
     distances = np.sqrt(np.mean((way.u[apart] - u) ** 2, axis=(1, 2)))
     return float(np.max(distances / way.residual[apart]) * residual / size)

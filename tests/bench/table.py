@@ -79,7 +79,7 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     jobs = [(config, seed) for config in configs for seed in SEEDS[: arguments.seeds]]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        folders = list(pool.map(lambda job: run_one(*job, arguments.out, threads), jobs))
+        folders = list(pool.map(lambda job: run_one(job[0], job[1], arguments.out, threads), jobs))
     rows = {}
     for config in configs:
         done = [
