@@ -63,7 +63,8 @@ def load(
     known = {f.name for f in fields(Result)}
     result = None
     if step == FINAL and record.result:
-        result = Result(**{k: v for k, v in record.result.items() if k in known})
+        found = {k: v for k, v in record.result.items() if k in known}
+        result = Result(**({"error_estimate": None} | found))  # older versions made none
     return solution_of(setup, whole, parts, thetas, result, record, tree)
 
 

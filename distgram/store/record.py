@@ -85,7 +85,9 @@ class Record:
         if self.spectra:
             place.write(run_dir / SPECTRA, _packed(self.spectra_arrays()))
         place.write(run_dir / SOLUTION, _packed(self.solution_arrays()))
-        place.write(run_dir / RESULT, (json.dumps(finite(self.result), indent=1) + "\n").encode())
+        if self.result:
+            result = finite(self.result | {"run_dir": str(run_dir)})
+            place.write(run_dir / RESULT, (json.dumps(result, indent=1) + "\n").encode())
 
 
 class Recorder:

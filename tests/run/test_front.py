@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tomllib import loads
 from typing import Any
@@ -326,6 +327,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, six):
     six.save(tmp_path / "kept")
     loaded = dg.load(tmp_path / "kept", problem=poisson())
     assert np.array_equal(loaded.theta, six.theta) and loaded.error == six.error
+    assert loaded.result == replace(six.result, run_dir=str(tmp_path / "kept"))
     assert loaded.history == json.loads(json.dumps(six.history))
     for a, b in zip(loaded.spectra, six.spectra, strict=True):
         assert a.step == b.step and np.array_equal(a.rce(), b.rce())
