@@ -62,13 +62,14 @@ def test_tolerance_ends_a_run_near_that_error(k):
     terms = {"interior": interior, "edge": dg.Dirichlet(0.0, square.boundary)}
     u = dg.solve(
         dg.Problem(square, terms, exact=exact),
-        tolerance=1e-6,
+        tolerance=1e-4,
+        rule=dg.AdaptiveRatio(excursion=1.0, acceleration=0.75),
         network=dg.MLP([12, 12]),
         points={"interior": 400, "edge": 160},
         mesh=dg.make_mesh(1),
     )
     assert u.result is not None and u.result.reason == "tolerance" and u.result.success
-    assert u.error is not None and u.error_estimate is not None and u.error_estimate <= 1e-6
+    assert u.error is not None and u.error_estimate is not None and u.error_estimate <= 1e-4
     assert 0.1 <= u.error_estimate / u.error <= 30
     guesses = [row["error_estimate"] for row in u.history]
     assert guesses[0] is None and guesses[-1] is not None
