@@ -150,7 +150,7 @@ class Solution:
         *frozen, theta = (jnp.asarray(t) for t in self.thetas)
         state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
         step = 0 if self.result is None else self.result.steps
-        checkpoints.save(step, state, {"solved": len(frozen)})
+        checkpoints.save(step, state, {"solved": len(frozen), "config": self.described})
         checkpoints.close()
 
     def report(self, path: str | os.PathLike[str]) -> Path:

@@ -113,7 +113,10 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
         if "growth" not in meta:
-            raise CheckpointError("expected a checkpoint of this version of distgram")
+            raise CheckpointError(
+                "expected the state of a run, of this version of distgram; Solution.save keeps the "
+                "solution only"
+            )
         if meta["growth"] != stage.growth:
             stage = build_stage(stage.setup, stage.mesh, meta["growth"])
             first = start(stage)

@@ -19,7 +19,10 @@ from flax import nnx
 from library import run
 
 import distgram as dg
+from distgram.config import schema
 from distgram.errors import (
+    CheckpointError,
+    ConfigError,
     ModelError,
     PlanError,
     ProblemError,
@@ -306,6 +309,8 @@ def test_a_run_of_python_is_loaded_with_its_problem(tmp_path):
     u = tiny(run_dir=folder)
     with pytest.raises(RunError, match="problem="):
         dg.load(folder)
+    with pytest.raises(ConfigError, match="started from Python"):
+        schema.load(folder / "config.toml")
     loaded = dg.load(folder, problem=poisson())
     x = np.random.default_rng(2).random((9, 2))
     assert np.array_equal(loaded(x), u(x)) and loaded.result == u.result
@@ -342,6 +347,8 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, six):
             )
     with pytest.raises(RunError, match="holds another run"):
         six.save(tmp_path / "kept")
+    with pytest.raises(CheckpointError, match="Solution.save"):  # the rule's state is not there
+        tiny(run_dir=tmp_path / "kept", resume=True)
     six.save(tmp_path / "kept", force=True)
 
 

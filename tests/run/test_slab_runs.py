@@ -132,6 +132,14 @@ def test_soft_initial_values_are_those_of_the_slab_before():
 
 
 @pytest.mark.slow
+def test_a_later_slab_takes_a_step_before_its_target_counts(tmp_path):
+    """Else it would end with the parameters of another slab, also where that took none."""
+    result = run(tmp_path / "run", changed(run={"target_l2": 1e9}))
+    assert result.reason == "target" and result.slabs is not None
+    assert [slab["steps"] for slab in result.slabs] == [0, 1]
+
+
+@pytest.mark.slow
 def test_a_stalled_slab_warns_and_the_next_one_begins(tmp_path):
     """Steps too small to change a number: no slab can make progress."""
     rule = {"name": "adam", "learning_rate": 1e-300}

@@ -121,6 +121,14 @@ def test_the_target_holds_for_the_solution_that_is_given(tmp_path, limit, of):
     assert ran.result.values()[of] == row[of]
 
 
+def test_a_target_counts_at_the_last_step_of_a_budget(tmp_path, six):
+    """Steps 0, 1 and the last are looked at; the last has come to the target and spent the budget."""
+    target = 1.01 * six.rows[-1]["l2_error"]
+    ran = run(tmp_path / "run", target_l2=target, log_every=100)
+    assert (ran.result.reason, ran.result.steps) == ("target", 6)
+    assert [row["step"] for row in ran.rows] == [0, 1, 6]
+
+
 def test_target_by_the_rule_itself(tmp_path):
     """AMStramGRAM converges at an rms residual below ε."""
     ran = run(tmp_path / "run", steps=60, rule={"name": "amstramgram", "epsilon": 7.0})
