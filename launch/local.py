@@ -62,8 +62,7 @@ def prepare(config: Config, devices: int | None) -> Stage:
     """
     mesh = devices_here(devices)
     stage = build_stage(setup(config), mesh)
-    stage.draw()
-    stage.held_out([config.run.seed])
+    stage.check_draws()
     return stage
 
 
