@@ -20,7 +20,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,9 +77,7 @@ def cell(problem: str, sampler: str, seed: int, steps: int | None, path: Path) -
     run = tree["run"] | {"seed": seed} | ({} if steps is None else {"steps": steps})
     objects = build(check(tree | {"run": run}))
     folder = path.with_suffix("")
-    result = solve(
-        **objects, run_dir=folder, force=True, mesh=make_mesh(1), progress=False
-    ).result
+    result = solve(**objects, run_dir=folder, force=True, mesh=make_mesh(1), progress=False).result
     assert result is not None
     values = result.values()
     figures = {key: values[key] for key in KEPT} | {"overfitted": values["overfitted"]}

@@ -31,8 +31,8 @@ if __name__ == "__main__":  # one thread a device, and eight devices unless a pr
         " --xla_cpu_multi_thread_eigen=false"
     )
 
-import jax
 import jacobi
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax

@@ -78,7 +78,9 @@ def test_a_rule_of_ones_own():
     assert len(losses) == 5 and losses[-1] < 0.5 * losses[0]
     assert u.described["rule"] == {"name": "Halving", "share": 1e-3}
     assert [row["step_size"] for row in u.history[1:]] == [0.5] * 4
-    assert u.history[-1]["rank"] == np.sum(u.spectra[-1].singular_values >= 1e-3 * u.spectra[-1].singular_values[0])
+    assert u.history[-1]["rank"] == np.sum(
+        u.spectra[-1].singular_values >= 1e-3 * u.spectra[-1].singular_values[0]
+    )
 
 
 @pytest.mark.slow
@@ -103,5 +105,8 @@ def test_a_placement_of_ones_own():
     )
     for name, x in stays.record.points.items():
         assert np.array_equal(moves.record.points[name], 1.0 - x)
-    same = [a["mean_square_residual"] == b["mean_square_residual"] for a, b in zip(stays.history, moves.history, strict=True)]
+    same = [
+        a["mean_square_residual"] == b["mean_square_residual"]
+        for a, b in zip(stays.history, moves.history, strict=True)
+    ]
     assert same[:3] == [True] * 3 and not same[3]
