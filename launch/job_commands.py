@@ -58,10 +58,13 @@ def watch(
     from distgram_launch.job_follow import exit_code, follow
     from distgram_launch.live import Progress
 
+    from distgram.config.tables import build
+    from distgram.run.setup import Limits
+
     with cluster(address) as client:
         name, _, job = jobs.find(client, given)
         try:
-            with Progress(sys.stdout, job.limits) as progress:
+            with Progress(sys.stdout, build(job.limits, "run", Limits)) as progress:
                 details = follow(client, name, _shown(progress))
         except KeyboardInterrupt:
             print(f"{name} goes on; `distgram watch {name}` follows it again", file=sys.stderr)

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import distgram_launch
 import tomli_w
 from distgram_launch.job_client import check_room
 from distgram_launch.run_files import perform
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ID = re.compile(r"(dg-([a-z0-9_-]+)-[0-9a-f]{6})(?:-(\d+))?")
-PACKAGES = ("distgram", "launch")
+PACKAGES = (distgram, distgram_launch)
 _KEY = "distgram"
 
 
@@ -89,10 +90,10 @@ class Job(BaseModel, frozen=True):
                     shutil.copyfile(table.file, folder / f"data-{name}.csv")
                     tree["data"][name]["file"] = f"data-{name}.csv"
                 (folder / f"{self.config}.toml").write_text(tomli_w.dumps(tree), encoding="utf-8")
-            for name in PACKAGES if self.package else ():
-                source = Path(distgram.__file__).parents[1] / name
+            for package in PACKAGES if self.package else ():
                 ignore = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(source, folder / name, ignore=ignore)
+                (source,) = package.__path__  # launch/ of a checkout arrives under its own name
+                shutil.copytree(source, folder / package.__name__, ignore=ignore)
             files = {"working_dir": made} if any(folder.iterdir()) else {}
             yield {"env_vars": self.env} | files
 

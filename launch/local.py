@@ -25,7 +25,13 @@ from distgram.store.storage import Folder
 
 USER_ERRORS = (UserError, OSError)
 # What a resume may change: when the run ends, and nothing of the way there.
-BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
+BUDGETS = (
+    "run.tolerance",
+    "run.steps",
+    "run.time_budget_s",
+    "run.target_l2",
+    "run.target_residual",
+)
 
 # Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
 for _name in ("absl", "asyncio"):

@@ -2,9 +2,9 @@
 
     python tests/bench/workers.py [--json] [--sizes 14 15 16 17 18] [--workers 1 2 4]
 
-The same loop (`distgram.run.solve.run`) on laplace5d, P = 449, S = 2^size. A worker is a process of one
-device on one core, in turn: with more workers than cores they share them. Ray's are the workers of
-as many hosts of one cluster on this machine, each held to its core; its head and the driver are
+The same loop (`distgram.run.solve`) on laplace5d, P = 449, S = 2^size. A worker is a process of
+one device on one core, in turn: with more workers than cores they share them. Ray's are the workers
+of as many hosts of one cluster on this machine, each held to its core; its head and the driver are
 not. Seconds a step are those of the loop between two rows of metrics, one row's measuring and,
 under Ray, its report included: the least of the intervals and their mean. `first row` is from the
 command to the row of step 0: imports, Ray, compilation.

@@ -82,7 +82,7 @@ def test_a_run_with_data_goes_on_and_sees_a_change(decay):
     ("old", "new", "words"),
     [
         ("rate = {", "rte = {", ["'rte'", "did you mean 'rate'?"]),
-        ("initial = 1.0,", "initial = -1.0,", ["unknown.rate", "initial > 0"]),
+        ("initial = 1.0,", "initial = -1.0,", ["unknown.rate.initial", "-1.0"]),
         ("[data", "parameters = { rate = 2.0 }\n[data", ["unknown key"]),
         ('.py"', '.py"\nparameters = { rate = 2.0 }', ["unknown.rate", "problem.parameters"]),
         ("data.sensors", "data.interior", ["data.interior", "has that name"]),

@@ -61,7 +61,9 @@ def test_rows_of_data_are_weighted_by_their_noise():
     by_hand = WEIGHT * np.sum((u - y) ** 2 / sigma**2) / np.sum(sigma**-2.0)
     losses = jax.jit(lambda theta, points: run.residual.rows(theta, points).term_losses())
     for points in (run.points(), run.held_out([0])):
-        assert float(losses(run.model.theta0, points)[1]) == pytest.approx(by_hand, rel=1e-12)
+        assert float(losses(run.model.theta0, points)[1]) == pytest.approx(
+            float(by_hand), rel=1e-12
+        )
     assert run.size == 64 + len(x)
 
 

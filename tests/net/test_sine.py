@@ -58,7 +58,7 @@ def test_the_forward_laplacian_is_the_trace_of_the_hessian():
 
 
 def test_no_slower_function_hides_in_it():
-    """Nothing of XLA's own, which a condition would compute always once it is mapped over points."""
+    """Nothing of XLA's own: a condition would always compute it once it is mapped over points."""
     for ours in (sine, cosine):
         text = str(jax.make_jaxpr(jax.vmap(jax.grad(ours)))(jnp.ones(3)))
         assert "= sin " not in text and "= cos " not in text and "cond" not in text

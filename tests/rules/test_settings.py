@@ -1,4 +1,4 @@
-"""Every setting of a rule, a baseline or a line search outside its range is named with its value."""
+"""A setting of a rule, a baseline or a line search outside its range is named with its value."""
 
 from __future__ import annotations
 
