@@ -3,7 +3,8 @@
 # make test    every check: style, types, import directions, tests
 # make test-cluster  runs, jobs and faults on local Ray clusters (half an hour on two quiet cores)
 # make cluster a job on a local Ray cluster: submitted, watched, stopped, resumed, fetched (minutes)
-# make table   the table of the README (hours; goes on where it stopped)
+# make table   every config over ten seeds (hours; goes on where it stopped), then make tables
+# make tables  the tables of the READMEs, from tests/bench/results/*.json
 # make newcomer  a new user's path, timed: a fresh clone, the README's own equation, its report
 # make clean   remove the environment and caches; runs/ stays
 
@@ -12,13 +13,13 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 CONFIG  ?= configs/laplace2d.toml
 
-.PHONY: solve test test-cluster cluster table newcomer clean
+.PHONY: solve test test-cluster cluster table tables newcomer clean
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
 	$(BIN)/distgram solve $(CONFIG) $(ARGS)
 
-test: $(VENV)/.test
+test: $(VENV)/.test build/names/distgram_launch
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -32,7 +33,11 @@ cluster: $(VENV)/.ray
 	$(BIN)/python tests/bench/cluster.py $(ARGS)
 
 table: $(VENV)/.run
-	$(BIN)/python tests/bench/table.py
+	$(BIN)/python tests/bench/table.py --results tests/bench/results
+	$(BIN)/python tests/bench/tables.py
+
+tables: $(VENV)/.run
+	$(BIN)/python tests/bench/tables.py
 
 newcomer:
 	tests/bench/newcomer.sh
@@ -40,6 +45,10 @@ newcomer:
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build *.egg-info
 	find distgram launch tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The folder launch/ under the name that it is installed as, for the type checker.
+build/names/distgram_launch:
+	mkdir -p build/names && ln -s ../../launch $@
 
 # The environment: the first of these interpreters that starts and is at least Python 3.11.
 $(BIN)/python:

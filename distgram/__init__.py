@@ -11,7 +11,8 @@
     u([0.5, 0.5])
 
 The names below are the front door; a name is imported when it is first asked for, so that
-`import distgram` alone imports no jax.
+`import distgram` alone imports no jax. The first of them sets jax to float64: a constant or a
+network that was made in float32 before would spoil every digit beyond the seventh.
 """
 
 from __future__ import annotations
@@ -144,6 +145,7 @@ __all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     """A name of the front door, imported when first asked for."""
     if name in _HOME_OF:
+        importlib.import_module("jax").config.update("jax_enable_x64", True)
         found = getattr(importlib.import_module(f"distgram.{_HOME_OF[name]}"), name)
         globals()[name] = found
         return found

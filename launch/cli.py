@@ -160,8 +160,9 @@ def resume(
     The id of a submitted run, dg-..., in place of RUN: in a new job of its cluster, with options of
     its own: `distgram resume dg-... --help`.
 
-    Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
-    another number of devices or workers the steps are equal within rounding only.
+    Only budgets may be set: run.tolerance, run.steps, run.time_budget_s, run.target_l2,
+    run.target_residual. On another number of devices or workers the steps are equal within
+    rounding only.
     """
     from distgram_launch import local
     from distgram_launch.show import showing

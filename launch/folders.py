@@ -48,8 +48,8 @@ def found(run: str) -> Folder:
     storage.of(folder).reach(folder)
     if isinstance(folder, Path) and not seen_from_here(run):
         raise ClusterError(
-            f"{run}: not found on this machine: the run has not begun, or its storage is mounted on "
-            "the cluster only: mount it here at the same path, or submit runs with --storage gs://."
+            f"{run}: not found here: the run has not begun, or this machine does not see its "
+            "storage: mount it at the same path, or submit runs with --storage gs://BUCKET/PATH."
         )
     if not folder.is_dir():
         raise ClusterError(f"{run}: not found: no run has begun there.")

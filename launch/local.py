@@ -23,7 +23,13 @@ from distgram.store.run_folder import flat
 from distgram.store.storage import Folder
 
 # What a resume may change: when the run ends, and nothing of the way there.
-BUDGETS = ("run.steps", "run.time_budget_s", "run.target_l2", "run.target_residual")
+BUDGETS = (
+    "run.tolerance",
+    "run.steps",
+    "run.time_budget_s",
+    "run.target_l2",
+    "run.target_residual",
+)
 
 Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]

@@ -1,7 +1,7 @@
 """The arguments and options that several commands share, groups of them, and the console.
 
-A group of options is a function of their values: `taking(name=group)` gives a command the options of
-the group, and calls it with what the group makes of them.
+A group of options is a function of their values: `taking(name=group)` gives a command the options
+of the group, and calls the command with what the group makes of them.
 """
 
 import functools
@@ -56,22 +56,22 @@ RowsOption = Annotated[
 ]
 
 
-def taking(**groups: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of each group, in place of the argument of the group's name."""
+def taking(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command, or a group, the options of groups in place of arguments of their names."""
 
-    def give(command: Callable[..., None]) -> Callable[..., None]:
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in groups:  # of a type that typer need not know
             command.__annotations__.pop(name)
         own = inspect.signature(command, eval_str=True).parameters
         options = {n: inspect.signature(group).parameters for n, group in groups.items()}
 
         @functools.wraps(command)
-        def wrapped(**values: Any) -> None:
+        def wrapped(**values: Any) -> Any:
             made = {
                 name: group(**{key: values.pop(key) for key in options[name]})
                 for name, group in groups.items()
             }
-            command(**values, **made)
+            return command(**values, **made)
 
         every = [p for p in own.values() if p.name not in groups]
         every += [p for group in options.values() for p in group.values()]
@@ -150,9 +150,7 @@ def layout(
     ] = None,
     topology: Annotated[
         str | None,
-        typer.Option(
-            "--topology", metavar="AxB", help="Use TPU slices of this shape, as in 4x4."
-        ),
+        typer.Option("--topology", metavar="AxB", help="Use TPU slices of this shape, as in 4x4."),
     ] = None,
     heartbeat: Annotated[
         int | None,
@@ -189,7 +187,8 @@ def layout(
     return {key: value for key, value in locals().items() if value is not None}
 
 
-def _cluster_request(
+@taking(layout=layout)
+def cluster_request(
     ray: Annotated[
         bool,
         typer.Option(
@@ -199,7 +198,9 @@ def _cluster_request(
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", metavar="ADDR", help="Join the cluster at HOST:6379, or auto [RAY_ADDRESS]."
+            "--address",
+            metavar="ADDR",
+            help="Join the cluster at HOST:6379 or auto [RAY_ADDRESS].",
         ),
     ] = None,
     *,
@@ -210,7 +211,7 @@ def _cluster_request(
     Raises:
         ClusterError: options that do not fit each other.
     """
-    given = layout if address is None else layout | {"address": address}
+    given: dict[str, Any] = layout if address is None else layout | {"address": address}
     if not ray:
         if given:
             raise ClusterError(f"--{next(iter(given)).replace('_', '-')} needs --ray.")
@@ -220,9 +221,6 @@ def _cluster_request(
     except ImportError as error:
         raise ClusterError(f"--ray: {error}: expected Ray, pip install 'distgram[ray]'.") from error
     return request(**given)
-
-
-cluster_request = taking(layout=layout)(_cluster_request)
 
 
 def console(out: TextIO) -> Console:

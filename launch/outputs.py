@@ -31,10 +31,10 @@ def report(
     """Draw the figures of a run and write its page, report.html."""
     from distgram.report import report as write
 
-    words = None if steps is None else [word.strip() for word in steps.split(",")]
-    if words and not all(word.isdecimal() for word in words):
+    words = [] if steps is None else [word.strip() for word in steps.split(",")]
+    if not all(word.isdecimal() for word in words):
         raise RunError(f"--steps {steps}: expected steps with commas between, as in 0,40,90.")
-    print(write(here(run), words and [int(word) for word in words]))
+    print(write(here(run), [int(word) for word in words] or None))
 
 
 @app.command()

@@ -258,6 +258,7 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
         f"{result.compile_seconds:.1f} s of compiling); mean square residual "
         f"{result.mean_square_residual:.3g}, held-out {result.heldout_residual:.3g}"
         + ("" if result.l2_error is None else f", L2 error {result.l2_error:.3g}")
+        + f"; {_estimated(result.error_estimate)}"
     ]
     said += [_estimate(name, **found) for name, found in result.unknown.items()]
     if result.overfitted:
@@ -292,6 +293,10 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
     return code, said
 
 
+def _estimated(error: float | None) -> str:
+    return "no estimate of the error" if error is None else f"estimated relative error {error:.1g}"
+
+
 def _estimate(
     name: str, value: float, sd: float | None, low: float | None, high: float | None
 ) -> str:
@@ -308,6 +313,7 @@ def target_missed(result: Result, config: Config) -> str | None:
     asked = [
         ("L2 error", result.l2_error, "run.target_l2", limits.target_l2),
         ("mean square residual", residual, "run.target_residual", limits.target_residual),
+        ("estimated relative error", result.error_estimate, "run.tolerance", limits.tolerance),
     ]
     asked = [a for a in asked if a[3] is not None]
     if not asked or any(value is not None and value <= goal for _, value, _, goal in asked):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,6 +78,11 @@ class Folder:
     def folders(self) -> list[str]:
         """The folders in it: none, where a command has written nothing."""
         return sorted(p.name for p in self.path.iterdir() if p.is_dir())
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a process which imports what this one imports."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | more
 
 
 def no_figures(patch: pytest.MonkeyPatch) -> None:

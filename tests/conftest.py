@@ -25,6 +25,11 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 
+# After the environment: this imports numpy.
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook(["distgram.geometry", "distgram.pde"], "shapes.check")
+
 
 @pytest.fixture(scope="session")
 def bucket():

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from distgram.geometry.regions import Sites
-from distgram.linalg.rows import Points, Residual, make_points
+from distgram.linalg.rows import Points, Residual, lay_out
 from distgram.linalg.spectrum import Determined
 from distgram.pde.problem import Term
 
@@ -48,7 +48,7 @@ def linear_system(
 
     term = Term(lambda u: u, zero, Sites(x), weight=float(len(x)), name="rows")
     residual = Residual((term,), model, mesh, blocks=blocks)  # type: ignore[arg-type]
-    return residual, (make_points(mesh, term, x, None, blocks),)
+    return residual, (lay_out(mesh, term, x, None, blocks),)
 
 
 def everything(spectrum):

@@ -64,7 +64,7 @@ def _problem(config: Config) -> Any:
     for name in unknown:
         if name in table.parameters:
             raise ProblemError(f"unknown.{name}: problem.parameters gives it too: leave one out.")
-    pose = builder(table.name) if table.name else file_builder(storage.folder(str(table.file)))  # type: ignore[arg-type]
+    pose = builder(table.name) if table.name else file_builder(storage.folder(str(table.file)))
 
     def posed(coefficients: Mapping[str, Any]) -> Problem:
         try:

@@ -63,7 +63,8 @@ def load(
     known = {f.name for f in fields(Result)}
     result = None
     if step == FINAL and record.result:
-        result = Result(**{k: v for k, v in record.result.items() if k in known})
+        found = {k: v for k, v in record.result.items() if k in known}
+        result = Result(**({"error_estimate": None} | found))  # older versions made none
     return solution_of(setup, whole, parts, thetas, result, record, tree)
 
 
@@ -91,13 +92,7 @@ def read_tree(run_dir: Folder) -> dict[str, Any]:
         raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
-    return tree if from_python(tree) else schema.dump(read_config(run_dir))
-
-
-def from_python(tree: dict[str, Any]) -> bool:
-    """Whether the tables describe a run that was started from Python, with objects of its own."""
-    problem = tree.get("problem")
-    return isinstance(problem, dict) and bool(problem.get("python"))
+    return tree if schema.from_python(tree) else schema.dump(read_config(run_dir))
 
 
 def setup_of(
@@ -112,7 +107,7 @@ def setup_of(
     Args:
         where: what the tables are of, for errors.
     """
-    if not from_python(tree):
+    if not schema.from_python(tree):
         return build_setup(schema.check(tree))
     if problem is None:
         raise RunError(

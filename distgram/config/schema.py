@@ -151,10 +151,22 @@ def check(tree: dict[str, Any]) -> Config:
     Raises:
         ConfigError: naming the first wrong key, its value and what was expected.
     """
+    if from_python(tree):
+        raise ConfigError(
+            "problem.python = true: this run was started from Python, where its problem is: go on "
+            "by distgram.solve(..., run_dir=..., resume=True), look at it by distgram.load(..., "
+            "problem=...)."
+        )
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(sentence(error, Config)) from error
+
+
+def from_python(tree: Mapping[str, Any]) -> bool:
+    """Whether tables describe a run that was started from Python, with objects of its own."""
+    problem = tree.get("problem")
+    return isinstance(problem, dict) and bool(problem.get("python"))
 
 
 def dump(config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ square residual is then the quadrature of the squared residual.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import roots_legendre
 
 from distgram.errors import RegionError
@@ -14,13 +15,13 @@ from distgram.geometry.regions import Box, Faces, Region
 from distgram.geometry.samplers import checked_count, nodes_per_axis, unit_grid
 
 
-def gauss_legendre(k: int) -> tuple[np.ndarray, np.ndarray]:
+def gauss_legendre(k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """k nodes inside (0, 1) and their weights: exact up to degree 2k - 1."""
     x, w = roots_legendre(k)
     return (1 + x) / 2, w / 2
 
 
-def clenshaw_curtis(k: int) -> tuple[np.ndarray, np.ndarray]:
+def clenshaw_curtis(k: int) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """k nodes of [0, 1], both ends among them, and their weights: exact up to degree k - 1.
 
     Of the cosine series of f(cos t) each term is integrated exactly. One node is the midpoint.
@@ -40,7 +41,9 @@ def clenshaw_curtis(k: int) -> tuple[np.ndarray, np.ndarray]:
 RULES = {"gauss_legendre": gauss_legendre, "clenshaw_curtis": clenshaw_curtis}
 
 
-def quadrature(region: Region, n: int, rule: str) -> tuple[np.ndarray, np.ndarray]:
+def quadrature(
+    region: Region, n: int, rule: str
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
     """The n nodes of a tensor rule on a Box, n = k^d, or on Faces, n = faces * k^(d-1).
 
     Args:
@@ -64,7 +67,9 @@ def quadrature(region: Region, n: int, rule: str) -> tuple[np.ndarray, np.ndarra
     return x, np.concatenate([density / share for share in shares])
 
 
-def _tensor(rule: str, k: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def _tensor(
+    rule: str, k: int, dim: int
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
     """The k^dim nodes of the unit cube, and 1 / (k^dim ωᵢ)."""
     nodes, weights = RULES[rule](k)
     return unit_grid(nodes, dim), 1.0 / (k * unit_grid(weights, dim)).prod(axis=1)

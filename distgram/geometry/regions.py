@@ -7,11 +7,12 @@ a mean over them approximates the mean over the region in its own measure (volum
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from distgram.errors import RegionError
 from distgram.geometry.samplers import (
@@ -32,18 +33,23 @@ __all__ = ["SAMPLERS", "Box", "Faces", "Key", "Region", "RegionError", "Sites"]
 class Region(ABC):
     """A set of points with a measure, embedded in R^d.
 
-    A region of one's own has these three methods, and `normal` where fluxes are prescribed on it:
+    A region of your own says its dimension, its measure and how points are drawn in it:
 
-        class Disk(dg.Region):
+        class Disk(Region):
             dim = 2
 
+            def __init__(self, radius):
+                self.radius = radius
+
             def measure(self):
-                return np.pi
+                return np.pi * self.radius**2
 
             def sample(self, n, key, sampler="sobol"):
-                r, angle = np.random.default_rng(key).random((2, n))
-                angle = 2 * np.pi * angle
-                return np.sqrt(r)[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+                area, turn = Box((0, 0), (1, 1)).sample(n, key, sampler).T  # equal areas
+                r, angle = self.radius * np.sqrt(area), 2 * np.pi * turn
+                return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1)
+
+    A boundary says its outward normal as well, for the conditions Neumann and Robin.
     """
 
     @property
@@ -56,7 +62,7 @@ class Region(ABC):
         """The volume of the region, the surface of a boundary, the number of isolated points."""
 
     @abstractmethod
-    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, "n d"]:
         """Exactly n points, shape (n, d), float64.
 
         Args:
@@ -67,24 +73,37 @@ class Region(ABC):
         Raises: RegionError for an unknown sampler, or a number of points it cannot place.
         """
 
-    def normal(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """The outward unit normal at a point of a boundary, traceable.
+    def normal(self, x: Float[Array | np.ndarray, " d"]) -> Float[Array, " d"]:
+        """The outward unit normal at a point x of a boundary, dimensionless; jax may trace it.
 
         Raises: RegionError where the region is no boundary.
         """
-        raise RegionError(f"{type(self).__name__}: it has no normal: expected a boundary.")
+        raise RegionError(
+            f"{type(self).__name__} has no outward normal: expected the boundary of a region, "
+            "such as Box.boundary, or a Region with a method `normal`."
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Box(Region):
-    """The box  lower_k <= x_k <= upper_k.  Its grid is the k^d inner nodes of a (k + 2)^d grid."""
+    """The box  lower_k <= x_k <= upper_k.  Its grid is the k^d inner nodes of a (k + 2)^d grid.
+
+    Args:
+        lower, upper: the bounds, shape (d,) each; of an interval plain numbers, `Box(0, 1)`.
+
+    Raises: RegionError for bounds that are not finite, or not lower < upper.
+    """
 
     lower: tuple[float, ...]
     upper: tuple[float, ...]
 
-    def __post_init__(self):
-        sides = (np.atleast_1d(side) for side in (self.lower, self.upper))
-        lower, upper = (tuple(float(v) for v in side) for side in sides)
+    def __init__(self, lower: float | Sequence[float], upper: float | Sequence[float]):
+        try:
+            lower, upper = (tuple(map(float, np.atleast_1d(side))) for side in (lower, upper))
+        except (TypeError, ValueError) as error:
+            raise RegionError(
+                f"Box(lower={lower!r}, upper={upper!r}): expected numbers, or one a coordinate."
+            ) from error
         if not lower or len(lower) != len(upper):
             raise RegionError(
                 f"Box(lower={lower}, upper={upper}): expected as many lower as upper bounds, "
@@ -105,13 +124,9 @@ class Box(Region):
         return len(self.lower)
 
     @property
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> Float[np.ndarray, " d"]:
         """Edge lengths  upper - lower, shape (d,)."""
         return np.subtract(self.upper, self.lower)
-
-    def measure(self) -> float:
-        """The volume  prod_k (upper_k - lower_k)."""
-        return float(np.prod(self.lengths))
 
     @property
     def boundary(self) -> Faces:
@@ -119,27 +134,43 @@ class Box(Region):
         return Faces(self)
 
     def face(self, axis: int, side: int) -> Faces:
-        """The face x_axis = lower_axis (side 0) or upper_axis (side 1)."""
+        """The face  x_axis = lower_axis  (side 0) or  x_axis = upper_axis  (side 1)."""
         return Faces(self, ((axis, side),))
 
-    def start(self, time: int = 0) -> Faces:
-        """The initial instant of a space-time box: the lower face of its time axis."""
-        return self.face(time, 0)
+    def start(self, axis: int = 0) -> Faces:
+        """The first instant of a box of space and time, whose coordinate `axis` is time."""
+        return self.face(axis, 0)
+
+    def end(self, axis: int = 0) -> Faces:
+        """The last instant of a box of space and time, whose coordinate `axis` is time."""
+        return self.face(axis, 1)
 
     def walls(self, time: int = 0) -> Faces:
-        """The faces in space of a space-time box, at all times."""
-        sides = tuple((axis, side) for axis in range(self.dim) for side in (0, 1) if axis != time)
-        return Faces(self, sides)
+        """The faces in space of a box of space and time, at all times.
 
-    def axes(self, per_axis: int) -> tuple[np.ndarray, ...]:
+        Raises: RegionError where there is no coordinate but time.
+        """
+        faces = tuple((a, s) for a in range(self.dim) if a != time for s in (0, 1))
+        if not 0 <= time < self.dim or not faces:
+            raise RegionError(
+                f"Box.walls(time={time}) of {self.dim} coordinates: expected 0 <= time < "
+                f"{self.dim}, and a coordinate of space beside it."
+            )
+        return Faces(self, faces)
+
+    def measure(self) -> float:
+        """The volume  prod_k (upper_k - lower_k)."""
+        return float(np.prod(self.lengths))
+
+    def axes(self, per_axis: int) -> tuple[Float[np.ndarray, " k"], ...]:
         """One axis a coordinate: `per_axis` equidistant nodes, both ends included."""
         return tuple(np.linspace(self.lower, self.upper, per_axis).T)
 
-    def sobol(self, n: int, seed: Key) -> np.ndarray:
+    def sobol(self, n: int, seed: Key) -> Float[np.ndarray, "n d"]:
         """n points of a scrambled Sobol sequence, shape (n, d)."""
         return self.sample(n, seed, "sobol")
 
-    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, " {n} d"]:
         """Exactly n points, shape (n, d); see Region.sample. On a grid n = k^d."""
         return self.place(self._unit(n, key, sampler))
 
@@ -152,7 +183,7 @@ class Box(Region):
         center: float,
         width: float,
         fraction: float,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
         """Points concentrated around x_axis = center, and their density over the uniform one.
 
         A share `fraction` of them follows a truncated Cauchy density along the axis, the others
@@ -172,14 +203,14 @@ class Box(Region):
         x[:, axis], ratio = focus(unit[:, axis], edge, center, width, fraction)
         return x, ratio
 
-    def _unit(self, n: int, key: Key, sampler: str) -> np.ndarray:
+    def _unit(self, n: int, key: Key, sampler: str) -> Float[np.ndarray, "n d"]:
         n = checked_count("Box", n)
         if sampler != "grid":
             return unit_points(n, self.dim, generator(key), sampler)
         k = nodes_per_axis("Box", n, self.dim, 1)
         return unit_grid(np.linspace(0.0, 1.0, k + 2)[1:-1], self.dim)
 
-    def place(self, unit: np.ndarray) -> np.ndarray:
+    def place(self, unit: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         """Points of the unit cube mapped onto the box, shape (n, d)."""
         return np.asarray(self.lower) + unit * self.lengths
 
@@ -214,7 +245,7 @@ class Faces(Region):
         """d, the number of coordinates of the box."""
         return self.box.dim
 
-    def measures(self) -> np.ndarray:
+    def measures(self) -> Float[np.ndarray, " faces"]:
         """The measure of each face, shape (faces,); 1 for a face that is a point (d = 1)."""
         return np.array([np.prod(np.delete(self.box.lengths, axis)) for axis, _ in self.faces])
 
@@ -222,7 +253,7 @@ class Faces(Region):
         """The sum of the measures of the faces."""
         return float(self.measures().sum())
 
-    def counts(self, n: int) -> np.ndarray:
+    def counts(self, n: int) -> Int[np.ndarray, " faces"]:
         """n split over the faces in proportion to their measure, by largest remainder."""
         share = n * self.measures() / self.measure()
         counts = np.floor(share + 1e-9).astype(int)  # a share that is whole up to rounding is whole
@@ -230,7 +261,7 @@ class Faces(Region):
         counts[order[: n - counts.sum()]] += 1
         return counts
 
-    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, " {n} d"]:
         """Exactly n points, shape (n, d); see Region.sample. On a grid n = faces * k^(d-1)."""
         n = checked_count("Faces", n)
         check_sampler(sampler)
@@ -249,21 +280,22 @@ class Faces(Region):
             parts = [unit_points(int(c), d - 1, rng, sampler) for c in counts]
         return np.concatenate([self.on(f, p) for f, p in zip(self.faces, parts, strict=True)])
 
-    def normal(self, x: Float[Array, " d"]) -> Float[Array, " d"]:
-        """The outward unit normal; at an edge that of the first of the faces that meet there."""
-        bounds = jnp.asarray([(self.box.lower, self.box.upper)[s][a] for a, s in self.faces])
-        axes = np.array([axis for axis, _ in self.faces])
-        outward = np.zeros((len(axes), self.dim))
-        outward[np.arange(len(axes)), axes] = [2.0 * side - 1.0 for _, side in self.faces]
-        nearest = jnp.argmin(jnp.abs(x[axes] - bounds))
-        return jnp.asarray(outward)[nearest]
-
-    def on(self, face: tuple[int, int], unit: np.ndarray) -> np.ndarray:
+    def on(
+        self, face: tuple[int, int], unit: Float[np.ndarray, "n {self.dim}-1"]
+    ) -> Float[np.ndarray, "n d"]:
         """Points of the unit cube of d - 1 dimensions mapped onto a face, shape (n, d)."""
         axis, side = face
         x = self.box.place(np.insert(unit, axis, float(side), axis=1))
         x[:, axis] = (self.box.lower, self.box.upper)[side][axis]  # on the face to the last bit
         return x
+
+    def normal(self, x: Float[Array | np.ndarray, " d"]) -> Float[Array, " d"]:
+        """The outward unit normal at x: that of the nearest face, the first of several."""
+        axes, sides = np.transpose(self.faces)
+        bounds = np.where(sides, np.take(self.box.upper, axes), np.take(self.box.lower, axes))
+        outward = np.eye(self.dim)[axes] * np.where(sides, 1.0, -1.0)[:, None]
+        distance = jnp.abs(jnp.asarray(x)[axes] - bounds) / self.box.lengths[axes]
+        return jnp.asarray(outward)[jnp.argmin(distance)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +320,7 @@ class Sites(Region):
         """The number of points."""
         return float(len(self.x))
 
-    def sample(self, n: int, key: Key, sampler: str = "sobol") -> np.ndarray:
+    def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, "n d"]:
         """All the points, shape (n, d); n must be their number."""
         check_sampler(sampler)
         if checked_count("Sites", n) != len(self.x):

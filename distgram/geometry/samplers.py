@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import qmc
 
-from distgram.errors import RegionError
+from distgram.errors import RegionError, nearest
 
 Key = int | Sequence[int] | np.random.SeedSequence
 
@@ -26,7 +26,9 @@ def generator(key: Key) -> np.random.Generator:
     return np.random.default_rng(key)
 
 
-def unit_points(n: int, dim: int, rng: np.random.Generator, sampler: str) -> np.ndarray:
+def unit_points(
+    n: int, dim: int, rng: np.random.Generator, sampler: str
+) -> Float[np.ndarray, " {n} {dim}"]:
     """n points of the unit cube [0, 1]^dim by a sampler other than the grid, shape (n, dim).
 
     Raises: RegionError for an unknown sampler.
@@ -52,11 +54,7 @@ def check_sampler(sampler: str) -> None:
         )
     if sampler not in SAMPLERS:
         choices = (*SAMPLERS, *QUADRATURES)
-        close = difflib.get_close_matches(str(sampler), choices, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise RegionError(
-            f"sampler = {sampler!r} is not known: {hint}The choices are {', '.join(choices)}."
-        )
+        raise RegionError(f"sampler = {sampler!r} is not known: {nearest(str(sampler), choices)}")
 
 
 def checked_count(what: str, n: int) -> int:
@@ -78,7 +76,7 @@ def nodes_per_axis(what: str, n: int, dim: int, copies: int) -> int:
     )
 
 
-def unit_grid(nodes: np.ndarray, dim: int) -> np.ndarray:
+def unit_grid(nodes: Float[np.ndarray, " k"], dim: int) -> Float[np.ndarray, "n {dim}"]:
     """The tensor grid of `nodes` in `dim` coordinates, 'ij' order, shape (nodes^dim, dim)."""
     if dim == 0:
         return np.zeros((1, 0))
@@ -86,8 +84,12 @@ def unit_grid(nodes: np.ndarray, dim: int) -> np.ndarray:
 
 
 def focus(
-    unit: np.ndarray, edge: tuple[float, float], center: float, width: float, fraction: float
-) -> tuple[np.ndarray, np.ndarray]:
+    unit: Float[np.ndarray, " n"],
+    edge: tuple[float, float],
+    center: float,
+    width: float,
+    fraction: float,
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Numbers of [0, 1] mapped to an edge [a, b], and their density over the uniform one there.
 
         p(s) = (1 - fraction) / (b - a) + fraction q(s),   q(s) ~ 1 / (1 + ((s - center)/width)^2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from distgram.linalg.rows import Rows
 from distgram.linalg.spectrum import Determined, Spectrum
@@ -21,11 +21,18 @@ Needs = Callable[[Spectrum], Determined]
 class Factorization(abc.ABC):
     """One way to the spectrum of the residual Jacobian. Called inside jit.
 
-    A class of one's own gives its `name` and `__call__`; the plan gives it as many row blocks as
-    TSQR would have. Settings are attributes.
+    A class of one's own gives `__call__`; the plan gives it as many row blocks as TSQR would have.
+    Settings are attributes.
+
+    name: what a config and a plan call it; by default the name of its class.
     """
 
-    name: str
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, **given: Any):
+        super().__init_subclass__(**given)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
 
     def planned(self, plan: Plan, seed: int) -> Factorization:
         """The factorization for the shape of a plan: itself, unless its sizes are planned."""

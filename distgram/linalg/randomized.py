@@ -105,7 +105,7 @@ class Randomized(Factorization):
     def init(self, rows):
         v = jnp.zeros((rows.p, self.widths[-1]), rows.theta.dtype)
         key = jax.random.key_data(jax.random.key(self.seed))
-        zero = jnp.asarray(0)
+        zero = jnp.asarray(0, int)
         return Warm(v, zero, zero, zero, key)
 
     def __call__(self, rows, needs, state):
@@ -126,7 +126,7 @@ class Randomized(Factorization):
                 found = self._search(rows, needs, begin(warm, width), probes, mix)
                 v = jnp.zeros_like(warm.v).at[:, :width].set(found.spectrum.vt.T)
                 sweeps = warm.sweeps + found.sweeps
-                warm = warm._replace(v=v, known=jnp.asarray(width), sweeps=sweeps)
+                warm = warm._replace(v=v, known=jnp.asarray(width, int), sweeps=sweeps)
                 return warm, found.spectrum.padded(kept), found.rank, found.certified
 
             return attempt
@@ -135,7 +135,7 @@ class Randomized(Factorization):
             assert dense is not None
             spectrum, _ = dense(rows, needs, ())
             spectrum = spectrum.padded(kept)
-            warm = warm._replace(v=spectrum.vt[:widest].T, known=jnp.asarray(widest))
+            warm = warm._replace(v=spectrum.vt[:widest].T, known=jnp.asarray(widest, int))
             return warm, spectrum, needs(spectrum).rank, jnp.asarray(True)
 
         attempts = [at(w) for w in self.widths] + ([] if dense is None else [densely])
@@ -148,9 +148,9 @@ class Randomized(Factorization):
             return ~carry[-1] & (carry[0].level < len(attempts) - 1)
 
         zeros = [jnp.zeros(shape, theta.dtype) for shape in ((1,), (1, p), (1,), ())]
-        first = state._replace(level=state.level - 1, sweeps=jnp.asarray(0), key=key)
+        first = state._replace(level=state.level - 1, sweeps=jnp.asarray(0, int), key=key)
         nothing = Spectrum(*zeros, left_out=jnp.asarray(jnp.inf)).padded(kept)
-        carry = (first, nothing, jnp.asarray(0), jnp.asarray(False))
+        carry = (first, nothing, jnp.asarray(0, int), jnp.asarray(False))
         warm, spectrum, rank, _ = lax.while_loop(going, wider, carry)
         # Where a quarter of the width was used, the next smaller one will do.
         spare = 4 * rank <= jnp.asarray([*self.widths, 2 * widest])[warm.level]
@@ -200,7 +200,7 @@ class Randomized(Factorization):
         none, zero = jnp.zeros(width, dtype), jnp.asarray(0.0, dtype)
         spectrum, count, no = (
             Spectrum(none, v.T, none, zero, zero),
-            jnp.asarray(0),
+            jnp.asarray(0, int),
             jnp.asarray(False),
         )
         return lax.while_loop(going, sweep, _Found(spectrum, count, no, no, count))

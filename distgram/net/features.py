@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distgram.errors import ModelError
+from distgram.errors import ModelError, require
 
 FEATURES = ("none", "normalize", "periodic", "fourier")
 
@@ -33,6 +33,9 @@ class Stretch:
     axis: int
     center: float
     width: float
+
+    def __post_init__(self):
+        require(0 < self.width < math.inf, self, "width", "a finite number > 0", ModelError)
 
 
 @dataclass(frozen=True)

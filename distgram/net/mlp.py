@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -120,7 +120,10 @@ class MLP(Network):
 
     def __post_init__(self):
         for name in ("hidden", "even", "stretch"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            if not isinstance(given, Iterable):
+                require(False, self, name, "a list", ModelError)
+            object.__setattr__(self, name, tuple(given))
         wide = bool(self.hidden) and all(isinstance(n, int) and n >= 1 for n in self.hidden)
         require(wide, self, "hidden", "at least one layer, each of an integer >= 1", ModelError)
         for name, choices in (

@@ -6,10 +6,13 @@ import abc
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from distgram.errors import ModelError
 from distgram.pde.problem import Field, HardConstraint, Problem
 
 
@@ -58,7 +61,21 @@ class FlatModel:
 
 
 def flatten(network: nnx.Module, constraint: HardConstraint | None = None) -> FlatModel:
-    """Flatten the trainable parameters of an nnx module, once, at the edge."""
+    """Flatten the trainable parameters of an nnx module, once, at the edge.
+
+    Raises:
+        ModelError: there are none, or one of them is not float64: a run would end at 1e-7.
+    """
     graph, params, rest = nnx.split(network, nnx.Param, ...)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ModelError(f"network: {type(network).__name__} has no nnx.Param: expected some.")
+    for path, leaf in leaves:
+        if leaf.dtype != jnp.float64:
+            raise ModelError(
+                f"network: parameter {jax.tree_util.keystr(path)} is {leaf.dtype}: expected "
+                "float64: call jax.config.update('jax_enable_x64', True) before the network is "
+                "made, and give its layers param_dtype=jnp.float64."
+            )
     theta0, unravel = ravel_pytree(params)
     return FlatModel(theta0, unravel, graph, rest, constraint)

@@ -88,7 +88,7 @@ def posed(term: Term, pose: Pose) -> Term:
         (here,) = (t for t in pose(u.coefficients).terms if t.name == term.name)
         return here.residual(u)
 
-    return replace(term, operator=operator, target=0.0)
+    return replace(term, operator=operator, target=0.0, kind="equation", given={})
 
 
 def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:

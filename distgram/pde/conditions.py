@@ -1,113 +1,188 @@
-"""Conditions by name: each is a term with the operator that its name says."""
+"""Conditions by name: terms that state boundary and initial values.
+
+Each function gives a Term that remembers what it was made of (`kind` and `given`), so that a
+solver may satisfy the condition exactly instead of penalising it: `given["value"]` is the field
+that is prescribed, beside it stand the condition's other arguments. Values are functions of x, or
+numbers. `weight` is the factor of the condition's mean square in the loss.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from distgram.errors import ProblemError
+from distgram.errors import OperatorError, ProblemError
 from distgram.geometry.regions import Box, Region
-from distgram.pde.operators import normal_derivative, partial, value
-from distgram.pde.problem import Field, Term
-
-Values = float | np.ndarray | Field  # a number, numbers, or a function of x
+from distgram.pde.field import Field, Operator, Values, Vector, as_field
+from distgram.pde.operators import normal_derivative, partial
+from distgram.pde.operators import value as identity
+from distgram.pde.problem import Term
 
 
 def Dirichlet(
-    values: Values, region: Region, component: int | None = None, weight: float = 1.0
+    value: Values, region: Region, component: int | None = None, *, weight: float = 1.0
 ) -> Term:
-    """u = values on a region: every component of u, or the one that `component` names.
+    """The values of the solution,  u = value,  or of one of its components alone.
+
+        "edge": Dirichlet(0.0, square.boundary)
 
     Args:
-        weight: factor of the mean square in the loss, dimensionless.
+        value: (m,) in the units of u, or () of one component.
+        component: i, for  u_i = value;  None: all components.
+
+    Raises: OperatorError, when the term is traced, for a component that u does not have.
     """
-    operator = value if component is None else _component(component)
-    return Term(operator, values, region, weight, kind="dirichlet")
+    value = as_field(value, "Dirichlet: value")
+
+    def one(u: Field) -> Field:
+        def values(x: Float[Array, " d"]) -> Float[Array, " 1"]:
+            found = u(x)
+            if component not in range(found.shape[0]):
+                raise OperatorError(
+                    f"Dirichlet: component={component!r}: expected 0 <= component < "
+                    f"{found.shape[0]}, as many as u has."
+                )
+            return found[component, None]
+
+        return values
+
+    operator = identity if component is None else one
+    given = {"value": value, "component": component}
+    return Term(operator, value, region, weight, kind="dirichlet", given=given)
 
 
-def Neumann(flux: Values, region: Region, weight: float = 1.0) -> Term:
-    """du/dn = flux on a boundary, n its outward normal, for every component of u."""
-    _boundary("Neumann", region)
-    return Term(lambda u: normal_derivative(u, region), flux, region, weight, kind="neumann")
+def Neumann(flux: Values, region: Region, *, weight: float = 1.0) -> Term:
+    """The flux through a boundary,  du/dn = flux,  n the outward unit normal.
 
+        "insulated": Neumann(0.0, square.face(0, 1))
 
-def Robin(a: float, b: float, values: Values, region: Region, weight: float = 1.0) -> Term:
-    """a u + b du/dn = values on a boundary, n its outward normal, for every component of u."""
-    _boundary("Robin", region)
+    Args: flux: (m,) in the units of u over those of x.
+    Raises: RegionError where the region has no normal.
+    """
+    flux = as_field(flux, "Neumann: flux")
+    _check_normal(region)
 
     def operator(u: Field) -> Field:
-        slope = normal_derivative(u, region)
-        return lambda x: a * u(x) + b * slope(x)
+        return normal_derivative(u, region)
 
-    return Term(operator, values, region, weight, kind="robin")
+    return Term(operator, flux, region, weight, kind="neumann", given={"value": flux})
 
 
-def Periodic(box: Box, axis: int, order: int = 1, weight: float = 1.0) -> Term:
-    """u and its derivatives below `order` along an axis are equal on its two faces: one equation
-    for each and for each component of u, in units of the length L of the axis,
+def Robin(
+    alpha: Values, beta: Values, value: Values, region: Region, *, weight: float = 1.0
+) -> Term:
+    """A mixed condition on a boundary,  alpha u + beta du/dn = value,  n the outward unit normal.
 
-        L^k (d^k u/dx_axis^k (x) - d^k u/dx_axis^k (x + L e_axis)) = 0,   k = 0 ... order - 1.
+        "cooled": Robin(2.0, 1.0, 0.0, square.face(0, 1))
 
-    A network with periodic features satisfies it by itself: state `periods` of the problem then.
+    Args:
+        alpha, beta: numbers or functions of x, () or (m,).
+        value: (m,) in the units of alpha u.
 
-    Raises:
-        ProblemError: no such axis, or an order below 1.
+    Raises: RegionError where the region has no normal.
     """
-    if not 0 <= axis < box.dim:
-        raise ProblemError(f"Periodic(axis={axis}): expected 0 <= axis < {box.dim}.")
-    if order < 1:
-        raise ProblemError(f"Periodic(order={order}): expected at least 1, the equality of u.")
-    length = float(box.lengths[axis])
-    shift = length * np.eye(box.dim)[axis]
+    alpha, beta, value = (
+        as_field(f, f"Robin: {name}")
+        for name, f in (("alpha", alpha), ("beta", beta), ("value", value))
+    )
+    _check_normal(region)
 
     def operator(u: Field) -> Field:
-        def jumps(x: Float[Array, " d"]) -> Float[Array, " n"]:
-            derivatives = [partial(u, axis, k) for k in range(order)]
-            return jnp.concatenate(
-                [length**k * (d(x) - d(x + shift)) for k, d in enumerate(derivatives)]
-            )
+        def mixed(x: Float[Array, " d"]) -> Vector:
+            u0, slope = jax.jvp(u, (x,), (region.normal(x),))
+            return alpha(x) * u0 + beta(x) * slope
+
+        return mixed
+
+    given = {"alpha": alpha, "beta": beta, "value": value}
+    return Term(operator, value, region, weight, kind="robin", given=given)
+
+
+def Periodic(box: Box, axis: int, order: int = 1, *, weight: float = 1.0) -> Term:
+    """The same on the two faces of an axis: u and its derivatives along it up to order - 1.
+
+        (d/dx_axis)^k u (lower) = (d/dx_axis)^k u (upper),     k = 0 ... order - 1
+
+    Args: order: how many of them agree, >= 1; as many as the order of the equation along the axis.
+    Raises: ProblemError for an order < 1. RegionError for an axis that the box does not have.
+    """
+    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
+        raise ProblemError(f"Periodic: order={order!r}: expected an integer >= 1.")
+    lower = box.face(axis, 0)
+    end = box.upper[axis]
+
+    def operator(u: Field) -> Field:
+        def jumps(x: Float[Array, " d"]) -> Float[Array, " jumps"]:
+            across = x.at[axis].set(end)
+            along = [partial(u, axis, k) for k in range(order)]
+            return jnp.concatenate([d(across) - d(x) for d in along])
 
         return jumps
 
-    return Term(operator, 0.0, box.face(axis, 0), weight, kind="periodic")
+    given = {"axis": axis, "order": order}
+    return Term(operator, 0.0, lower, weight, kind="periodic", given=given)
 
 
 def Initial(
-    values: Values,
+    value: Values,
     box: Box,
     velocity: Values | None = None,
     time: int = 0,
+    *,
     weight: float = 1.0,
 ) -> Term:
-    """u = values, and where a velocity is given u_t = velocity, at the first instant of a box: one
-    equation for each component of u, then one for each of u_t."""
-    region = box.start(time)
+    """The values at the first instant,  u = value,  and  u_t = velocity  where it is given.
+
+        "start": Initial(lambda x: jnp.sin(jnp.pi * x[1:]), box, velocity=0.0)
+
+    The second is for equations of second order in time.
+
+    Args:
+        value, velocity: (m,) in the units of u, and in those over time. Of several components
+            give at least one of the two as a vector.
+        box: space and time together. time: the coordinate that is time.
+
+    Raises: RegionError for a time that the box does not have.
+    """
+    value, region = as_field(value, "Initial: value"), box.start(time)
     if velocity is None:
-        return Term(value, values, region, weight, kind="initial")
+        operator, target = identity, value
+    else:
+        velocity = as_field(velocity, "Initial: velocity")
+        operator, target = _with_velocity(time), _both(value, velocity)
+    given = {"value": value, "velocity": velocity, "time": time}
+    return Term(operator, target, region, weight, kind="initial", given=given)
 
+
+def continued(term: Term, before: Field) -> Term:
+    """The term that prescribes what the field `before` has:  D[u] = D[before],  whatever D is."""
+    target = as_field(term.operator(before), "target")
+    given = dict(term.given)
+    if "value" in given:
+        given["value"] = target
+    if given.get("velocity") is not None:
+        given |= {"value": before, "velocity": partial(before, given["time"])}
+    return replace(term, target=target, given=given)
+
+
+def _with_velocity(time: int) -> Operator:
     def operator(u: Field) -> Field:
-        rate = partial(u, time)
-        return lambda x: jnp.concatenate([jnp.atleast_1d(u(x)), jnp.atleast_1d(rate(x))])
+        def both(x: Float[Array, " d"]) -> Float[Array, " rows"]:
+            along = jnp.eye(x.size, dtype=x.dtype)[time]
+            return jnp.concatenate(jax.jvp(u, (x,), (along,)))
 
-    def target(x: Float[Array, " d"]) -> Array:
-        return jnp.concatenate([jnp.atleast_1d(_at(values, x)), jnp.atleast_1d(_at(velocity, x))])
+        return both
 
-    return Term(operator, target, region, weight, kind="initial")
-
-
-def _component(index: int) -> Callable[[Field], Field]:
-    return lambda u: lambda x: u(x)[index : index + 1]
+    return operator
 
 
-def _boundary(name: str, region: Region) -> None:
-    if type(region).normal is Region.normal:
-        raise ProblemError(
-            f"{name}(region={region!r}): expected a boundary with a normal, as box.boundary is."
-        )
+def _both(value: Field, velocity: Field) -> Field:
+    return lambda x: jnp.concatenate(jnp.broadcast_arrays(value(x), velocity(x)))
 
 
-def _at(values: Values, x: Array) -> Array:
-    return values(x) if callable(values) else jnp.asarray(values)
+def _check_normal(region: Region) -> None:
+    """Raise the region's own error where it has no normal, before anything is traced."""
+    jax.eval_shape(region.normal, jnp.zeros(region.dim))

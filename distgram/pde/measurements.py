@@ -11,7 +11,8 @@ from jaxtyping import Float
 from distgram.errors import ProblemError
 from distgram.geometry.regions import Sites
 from distgram.pde import tables
-from distgram.pde.problem import Field, Problem, Term
+from distgram.pde.field import Field
+from distgram.pde.problem import Problem, Term
 
 SIGMA = "sigma"
 
@@ -62,13 +63,8 @@ def measured(x, values, sigma=None, weight: float = 1.0, outputs=None) -> Term:
         return lambda row: u(row[:d])[chosen]
 
     rows = np.concatenate([x, values], axis=1)
-    return Term(
-        operator=operator,
-        target=lambda row: row[d:],
-        region=Measurements(rows, sigma),
-        weight=weight,
-        name="data",
-    )
+    region = Measurements(rows, sigma)
+    return Term(operator, lambda row: row[d:], region, weight, kind="data")
 
 
 def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
@@ -101,7 +97,7 @@ def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
 
     rows = np.concatenate([x, values], axis=1)
     region = Measurements(rows, sigma)
-    return Term(operator, lambda row: row[d:], region, weight, kind="data", name=name)
+    return Term(operator, lambda row: row[d:], region, weight, name=name, kind="data")
 
 
 def read_points(path: Path, problem: Problem) -> Float[np.ndarray, "n d"]:

@@ -8,6 +8,7 @@ All derivatives go forward, which leaves a single reverse pass for the one by th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import folx
@@ -16,11 +17,34 @@ import jax.numpy as jnp
 from folx.api import FwdJacobian, FwdLaplArray
 from jaxtyping import Array, Float
 
-from distgram.errors import OperatorError
+from distgram.errors import OperatorError, ProblemError
 from distgram.geometry.regions import Region
+from distgram.pde.field import Field, Operator, Vector, as_field
 
-Vector = Float[Array, " m"]
-Field = Callable[[Float[Array, " d"]], Vector]
+
+@dataclass(frozen=True)
+class VectorOperator:
+    """An operator whose values are fields, whatever scalars its function may give."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, u: Field) -> Field:
+        return as_field(self.function(u), "the operator's value")
+
+
+def as_operator(operator: Callable[[Any], Any]) -> Operator:
+    """A function of a field as an operator; an operator is given back.
+
+    Raises: ProblemError for what is no function.
+    """
+    if isinstance(operator, VectorOperator) or operator is value:
+        return operator
+    if not callable(operator):
+        raise ProblemError(
+            f"operator = {operator!r}: expected a function of the field u that gives a function "
+            "of x, such as laplacian."
+        )
+    return VectorOperator(operator)
 
 
 def value(u: Field) -> Field:
@@ -59,6 +83,18 @@ def gradient(u: Field) -> Field:
     return derivative
 
 
+def normal_derivative(u: Field, region: Region) -> Field:
+    """The outward normal derivative  du/dn = n . grad u  on a boundary, shape (m,).
+
+    Raises: RegionError where the region has no normal.
+    """
+
+    def derivative(x: Float[Array, " d"]) -> Vector:
+        return jax.jvp(u, (x,), (region.normal(x),))[1]
+
+    return derivative
+
+
 def divergence(u: Field) -> Field:
     """The divergence  sum_k du_k/dx_k  of a field with m = d components, shape (1,).
 
@@ -75,12 +111,6 @@ def divergence(u: Field) -> Field:
         return jnp.trace(jacobian)[None]
 
     return derivative
-
-
-def normal_derivative(u: Field, region: Region) -> Field:
-    """The derivative  n . grad u  of all components along the outward normal n of a boundary,
-    shape (m,)."""
-    return lambda x: jax.jvp(u, (x,), (region.normal(x),))[1]
 
 
 def laplacian(u: Field, axes: Sequence[int] | None = None) -> Field:

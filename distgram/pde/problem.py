@@ -1,4 +1,4 @@
-"""What is solved: a list of weighted residual terms, and what is known of the solution.
+"""What is solved: weighted residual terms by name, and what is known of the solution.
 
 A term asks for  D[u](x) = f(x)  on a region; its residual is  D[u](x) - f(x).  A problem
 carries its exact solution, or a reference table, so that every run can state an error that
@@ -7,90 +7,74 @@ does not depend on its own residual.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from distgram.errors import ProblemError
+from distgram.errors import ProblemError, nearest
 from distgram.geometry.regions import Box, Region, Sites
+from distgram.pde.field import Constant, Field, Operator, Values, as_field
+from distgram.pde.operators import as_operator
 
-Field = Callable[[Float[Array, " d"]], Float[Array, " m"]]
-Operator = Callable[[Field], Field]
-
-
-@dataclass(frozen=True, eq=False)
-class Vector:
-    """A function of x with its scalar values as vectors of one component."""
-
-    function: Field
-
-    def __call__(self, x: Float[Array, " d"]) -> Float[Array, " m"]:
-        return jnp.atleast_1d(self.function(x))
+KINDS = ("equation", "dirichlet", "neumann", "robin", "periodic", "initial", "data")
 
 
-@dataclass(frozen=True, eq=False)
-class Constant:
-    """The field of one constant value, () or (m,)."""
-
-    value: np.ndarray
-
-    def __call__(self, x: Float[Array, " d"]) -> Array:
-        return jnp.asarray(self.value)
-
-
-def is_constant(target: Field) -> bool:
-    """Whether a target is a plain number, which holds for every equation of a term."""
-    return isinstance(target, Constant)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Term:
     """One equation of a problem:  D[u](x) = f(x)  for x in a region.
 
+        Term(lambda u: lambda x: laplacian(u)(x) + u(x), 0.0, Box((0, 0), (1, 1)))
+
     Args:
-        operator: D, a function of a field that gives a field, (d,) -> (m,), or () for one equation.
-        target: f, a number, or a function of x (d,) that gives () or as many components as D[u].
+        operator: D, a function of a field that gives a function of x, (d,) -> (m,) or ().
+        target: f, a function of x with values like those of D[u]; or a vector (m,) of numbers; or
+            one number, for all m.
         region: where the equation holds.
         weight: factor of the term's mean square in the loss, dimensionless, > 0.
-        kind: what the condition is called, 'equation' where it has no other name.
-        name: given by the problem; `points` refer to it.
+        name: the term's name, which the mapping of its Problem gives it.
+        kind: one of KINDS: the condition that the term states, see `distgram.pde.conditions`.
+        given: what the condition was made of, by the names of its arguments.
+
+    Raises: ProblemError for a weight, operator or target that cannot be.
     """
 
     operator: Operator
-    target: Any  # a number or a function as given, a function from then on
+    target: Field
     region: Region
     weight: float = 1.0
-    kind: str = "equation"
     name: str = ""
+    kind: str = "equation"
+    given: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def __post_init__(self):
-        for key in ("operator", "target"):
-            given = getattr(self, key)
-            if key == "target" and isinstance(given, int | float | np.ndarray | jax.Array):
-                object.__setattr__(self, key, Constant(np.asarray(given, np.float64)))
-            elif not callable(given):
-                what = (
-                    "a function of a field" if key == "operator" else "a number or a function of x"
-                )
-                raise ProblemError(f"Term({key}={given!r}): expected {what}.")
-        if not isinstance(self.region, Region):
-            raise ProblemError(
-                f"Term(region={self.region!r}): expected a Region: a Box, faces of one as in "
-                "box.boundary, or Sites."
-            )
-        if not (np.isfinite(self.weight) and self.weight > 0):
-            raise ProblemError(
-                f"Term {self.name!r}: weight={self.weight!r}: expected a finite number > 0."
-            )
+    def __init__(
+        self,
+        operator: Callable[[Any], Any],
+        target: Values,
+        region: Region,
+        weight: float = 1.0,
+        *,
+        name: str = "",
+        kind: str = "equation",
+        given: Mapping[str, Any] | None = None,
+    ):
+        if not isinstance(region, Region):
+            raise ProblemError(f"Term {name!r}: region = {region!r}: expected a Region, as a Box.")
+        if not (np.isfinite(weight) and weight > 0):
+            raise ProblemError(f"Term {name!r}: weight={weight!r}: expected a finite number > 0.")
+        if kind not in KINDS:
+            raise ProblemError(f"Term {name!r}: kind={kind!r} is not known: {nearest(kind, KINDS)}")
+        fields = dict(operator=as_operator(operator), target=as_field(target, "target"))
+        fields |= dict(region=region, weight=weight, name=name, kind=kind, given=dict(given or {}))
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)
 
     def residual(self, u: Field) -> Field:
-        """D[u] - f  as a field of m components, one an equation; a constant f holds for each."""
-        return lambda x: jnp.atleast_1d(self.operator(u)(x)) - self.target(x)
+        """D[u] - f  as a field of m components, one an equation."""
+        return lambda x: self.operator(u)(x) - self.target(x)
 
 
 @dataclass(frozen=True)
@@ -123,27 +107,35 @@ class Reference:
     grid: tuple[np.ndarray, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Problem:
     """A partial differential equation with its conditions, and its known solution if there is one.
 
+        square = Box((0, 0), (1, 1))
+        Problem(square, {
+            "interior": Term(laplacian, 1.0, square),
+            "edge": Dirichlet(0.0, square.boundary),
+        })
+
     Args:
         domain: the box that contains all regions, d inputs in the order of `inputs`.
-        terms: the equations by name; their weighted mean squares add up to the loss. Afterwards a
-            tuple of terms, each with its name.
-        name: the registered name, for what is printed.
-        exact: the exact solution as a field, if known.
+        terms: the equations by name; their weighted mean squares add up to the loss. Terms that
+            have their names may be given in a row, as `problem.terms` is: then a tuple of Terms.
+        name: what reports call the problem.
+        exact: the exact solution, if known: a function of x, (d,) -> (m,) or (), or a number.
         reference: a function that gives a reference table, where no closed form exists.
         outputs: m, the number of components of u.
         inputs: names of the coordinates, for figures.
         constraint: the output transform used when a config asks for hard constraints.
         periods: the period of the solution along each coordinate, None where it has none.
         time: the coordinate that is time, None where there is none; `[time]` in a config cuts it.
+
+    Raises: ProblemError for what cannot be, with the name of the term.
     """
 
     domain: Box
-    terms: Any  # Mapping[str, Term] as given, tuple[Term, ...] from then on
-    name: str = field(default="problem", kw_only=True)
+    terms: tuple[Term, ...]
+    name: str = "problem"
     exact: Field | None = None
     reference: Callable[[], Reference] | None = None
     outputs: int = 1
@@ -152,59 +144,57 @@ class Problem:
     periods: tuple[float | None, ...] | None = None
     time: int | None = None
 
-    def __post_init__(self):
-        object.__setattr__(self, "terms", self._named(self.terms))
-        if self.exact is not None and not isinstance(self.exact, Vector):
-            object.__setattr__(self, "exact", Vector(self.exact))
+    def __init__(
+        self,
+        domain: Box,
+        terms: Mapping[str, Term] | Iterable[Term],
+        *,
+        name: str = "problem",
+        exact: Values | None = None,
+        reference: Callable[[], Reference] | None = None,
+        outputs: int = 1,
+        inputs: Sequence[str] = (),
+        constraint: HardConstraint | None = None,
+        periods: Sequence[float | None] | None = None,
+        time: int | None = None,
+    ):
+        if not isinstance(domain, Box):
+            raise ProblemError(f"Problem {name!r}: domain = {domain!r}: expected a Box.")
+        if exact is not None:
+            exact = as_field(exact, f"Problem {name!r}: exact")
+            if isinstance(exact, Constant) and exact.value.ndim == 0:
+                exact = Constant(np.broadcast_to(exact.value, (outputs,)))
+        fields = dict(domain=domain, terms=_named(name, terms), name=name, exact=exact)
+        fields |= dict(reference=reference, outputs=outputs, inputs=tuple(inputs), time=time)
+        fields |= dict(constraint=constraint, periods=periods and tuple(periods))
+        for key, value in fields.items():
+            object.__setattr__(self, key, value)
+        self._check()
+
+    def _check(self) -> None:
+        where = f"Problem {self.name!r}"
         names = [t.name for t in self.terms]
-        if not isinstance(self.domain, Box):
-            raise ProblemError(f"Problem(domain={self.domain!r}): expected a Box.")
-        if not names:
-            raise ProblemError(f"Problem {self.name!r}: expected at least one term.")
-        if len(set(names)) < len(names):
-            raise ProblemError(f"Problem {self.name!r}: term names {names} are not all different.")
         for t in self.terms:
+            # measurements stand beside the coordinates of their sites
             if t.region.dim != self.dim and not isinstance(t.region, Sites):
                 raise ProblemError(
-                    f"Problem {self.name!r}, term {t.name!r}: its region has dimension "
+                    f"{where}, term {t.name!r}: its region has dimension "
                     f"{t.region.dim}, expected {self.dim}, the dimension of the domain."
                 )
-        if self.constraint is not None:
-            for name in self.constraint.satisfies:
-                if name not in names:
-                    raise ProblemError(
-                        f"Problem {self.name!r}: constraint.satisfies names {name!r}; "
-                        f"the terms are {names}."
-                    )
+        for name in self.constraint.satisfies if self.constraint is not None else ():
+            if name not in names:
+                raise ProblemError(
+                    f"{where}: constraint.satisfies names {name!r}: {nearest(name, names)}"
+                )
         for key in ("inputs", "periods"):
             value = getattr(self, key)
             if value and len(value) != self.dim:
-                raise ProblemError(
-                    f"Problem {self.name!r}: {key}={value!r}: expected {self.dim} entries."
-                )
+                raise ProblemError(f"{where}: {key}={value!r}: expected {self.dim} entries.")
         if self.time is not None and not 0 <= self.time < self.dim:
             raise ProblemError(
-                f"Problem {self.name!r}: time={self.time!r}: expected None or a coordinate, "
+                f"{where}: time={self.time!r}: expected None or a coordinate, "
                 f"0 <= time < {self.dim}."
             )
-
-    def _named(self, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Term, ...]:
-        """The terms as a tuple, each with its name."""
-        if isinstance(terms, Mapping):
-            for name, term in terms.items():
-                if not isinstance(term, Term):
-                    raise ProblemError(
-                        f"Problem {self.name!r}, terms[{name!r}] = {term!r}: expected a Term, as "
-                        "Term(operator, target, region) or Dirichlet(value, region) give."
-                    )
-            return tuple(replace(term, name=str(name)) for name, term in terms.items())
-        terms = tuple(terms)
-        if not all(isinstance(term, Term) and term.name for term in terms):
-            raise ProblemError(
-                f"Problem {self.name!r}: terms = {terms!r}: expected a mapping of names to Terms, "
-                'as in {"interior": Term(operator, target, region)}.'
-            )
-        return terms
 
     @property
     def dim(self) -> int:
@@ -238,3 +228,32 @@ class Problem:
             x = self.domain.sobol(10_000, seed=0)
         u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x)))
         return Reference(x, u.reshape(len(x), self.outputs), grid)
+
+
+def _named(problem: str, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Term, ...]:
+    """The terms with their names, which are all different.
+
+    Raises: ProblemError for no terms, what is no Term, and a name that is missing or there twice.
+    """
+    where = f"Problem {problem!r}"
+    if isinstance(terms, Mapping):
+        pairs = list(terms.items())
+    else:
+        found = terms if isinstance(terms, Iterable) else (terms,)
+        pairs = [(getattr(term, "name", ""), term) for term in found]
+    if not pairs:
+        raise ProblemError(f"{where}: expected at least one term.")
+    names = [name for name, _ in pairs]
+    for name, term in pairs:
+        if not isinstance(term, Term):
+            raise ProblemError(
+                f"{where}, terms: got {type(term).__name__}: expected terms by name, each a Term "
+                "or a condition: Dirichlet, Initial, Neumann, Periodic or Robin."
+            )
+        if not isinstance(name, str) or not name:
+            raise ProblemError(
+                f"{where}: a term is called {name!r}: expected a mapping {{'name': Term(...)}}."
+            )
+        if names.count(name) > 1:
+            raise ProblemError(f"{where}: {names.count(name)} terms are called {name!r}.")
+    return tuple(t if t.name == name else replace(t, name=name) for name, t in pairs)

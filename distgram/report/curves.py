@@ -209,7 +209,7 @@ def spectrum(spectra: Arrays, wanted: Sequence[int] | None = None) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     picked = [np.ravel(spectra[k][rows]) for k in ("singular_values", "rce", "cutoff")]
     log_y(panels[0, 0], np.concatenate(picked), DECADES)
-    legend(fig, handles, 2 * columns)
+    legend(fig, handles, 3 * columns)
     return fig
 
 

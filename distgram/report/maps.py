@@ -1,9 +1,9 @@
 """Pictures of a run over its domain as matplotlib Figures: the solution, planes through it, the
 collocation points, the residual between them, kernels.
 
-The colour range of log10 |error| and log10 |residual| starts at the first percentile, and DECADES
-below the largest value at most: neither the lines where these change sign nor values that are equal
-to the last bit fill the range.
+The colour range of log10 |error| and log10 |residual| starts at the first percentile, and half a
+decade to DECADES below the largest value: neither the lines where these change sign nor values that
+are equal to the last bit fill the range.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def solution(field: Arrays) -> Figure:
     x, u = field["x"], field["u"]
     reference = field.get("reference")
     d, m = x.shape[1], u.shape[1]
-    axes = _grid(field)
+    axes = grid(field)
     columns = 1 if reference is None else 3 if axes else 2
     width = {1: 5.2, 2: 9.6, 3: 13.2}[columns]
     fig = Figure(figsize=(width, 3.9 * m), layout="constrained")
@@ -114,7 +114,7 @@ def slices(field: Arrays) -> Figure:
     return fig
 
 
-def _grid(field: Arrays) -> tuple[np.ndarray, np.ndarray] | None:
+def grid(field: Arrays) -> tuple[np.ndarray, np.ndarray] | None:
     """The axes of the evaluation points where these are a grid in two dimensions."""
     both = field.get("axis_0"), field.get("axis_1")
     if field["x"].shape[1] != 2 or both[0] is None or both[1] is None:
@@ -138,7 +138,7 @@ def _range(logs: np.ndarray) -> tuple[float, float]:
     """The colour range of logarithms: see above."""
     known = logs[np.isfinite(logs)]
     low, high = np.percentile(known, [1, 100]) if known.size else (0.0, 1.0)
-    return float(max(low, high - DECADES)), float(high)
+    return float(np.clip(low, high - DECADES, high - 0.5)), float(high)
 
 
 def _maps(

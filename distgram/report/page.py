@@ -38,6 +38,14 @@ HEADINGS = {
     "residual": "Residual",
 }
 
+WORDS = QUANTITIES | {
+    "P": "P, parameters",
+    "S": "S, collocation points",
+    "relative_l2_error": "relative L2 error",
+    "compile_seconds": "compiling (s)",
+    "run_dir": "run folder",
+}
+
 
 def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     """Write report.html into a run folder, and the figures beside it: figures/NAME.png, NAME one of
@@ -97,7 +105,8 @@ def figures(
             "The solution, the reference where one is known, and the base-10 logarithm of the "
             f"absolute error; L2 error {number(value(run, 'l2_error'))}."
         )
-        drawn["solution"] = picture(maps.solution(field), words, "map")
+        kind = "map" if maps.grid(field) else "lines"
+        drawn["solution"] = picture(maps.solution(field), words, kind)
     if sliced:
         u = field["slice_u"]
         words = (
@@ -111,10 +120,11 @@ def figures(
         drawn["spectrum"] = picture(curves.spectrum(spectra, steps), _spectrum_words(spectra))
         if len(spectra["step"]) > 1:
             # A static map and no film: all steps at once, on paper too, and no script in the page.
+            precision = "" if curves.precision_ranks(spectra) is None else " and rε"
             words = (
                 "Every recorded spectrum as one column: the base-10 logarithms of the singular "
                 "values and of the reconstruction errors over step and n, with the rank of the "
-                "step and r∩. Where a column of RCE is of one colour, RCE is flat."
+                f"step, r∩{precision}. Where a column of RCE is of one colour, RCE is flat."
             )
             drawn["flattening"] = picture(curves.flattening(spectra), words, "map")
     if any(row.get("regularization") is not None for row in run.metrics):
@@ -128,7 +138,7 @@ def figures(
     if points := maps.points_by_term(field):
         counted = ", ".join(f"{len(x)} in {term}" for term, x in points.items())
         words = f"The collocation points, one colour and marker a term: {counted}."
-        drawn["points"] = picture(maps.points(field), words, "map")
+        drawn["points"] = picture(maps.points(field), words)
     if solution is not None and (found := maps.residual_maps(solution, field)):
         rms = ", ".join(f"rms {m.rms:.2g} in {term}" for term, m in found.items())
         words = (
@@ -259,7 +269,7 @@ def _nested(value: Any) -> bool:
 
 
 def _words(key: str) -> str:
-    return QUANTITIES.get(key, key.replace("_", " "))
+    return WORDS.get(key, key.replace("_", " "))
 
 
 def _kernels(run: Run) -> dict[str, list[Block]]:

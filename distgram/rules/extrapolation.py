@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from distgram.errors import require
 from distgram.linalg.spectrum import hard_cutoff
 from distgram.rules.line_search import GridSearch, LineSearch
-from distgram.rules.rule import Rule, StepInfo, check_validation
+from distgram.rules.rule import Rule, StepInfo
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Extrapolation(Rule):
     needs no threshold. K is all of the spectrum, so a factorization that gives less does not do.
 
     Args:
-        validation: points Z a term.
+        validation: points Z a term, at least 1.
         line_search: chooses η.
 
     Source: the criterion is cross-validation of a truncated SVD (Hansen 1998, ch. 7), on fresh
@@ -28,11 +29,12 @@ class Extrapolation(Rule):
     """
 
     name = "extrapolation"
-    validation: int | None = 1024
+    validation: int = 1024
     line_search: LineSearch = field(default_factory=GridSearch)
 
     def __post_init__(self):
-        check_validation(self)
+        given = self.validation is not None and self.validation >= 1
+        require(given, self, "validation", "at least 1")
 
     def init(self, p):
         return ()

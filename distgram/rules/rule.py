@@ -71,7 +71,7 @@ class Method(abc.ABC):
         if "name" not in vars(cls):
             cls.name = cls.__name__
 
-    def cutoff(self, info: StepInfo) -> float:
+    def cutoff_of(self, info: StepInfo) -> float:
         """Where a step cut the singular values off, for figures: its regularization."""
         return float(info.regularization)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from distgram.errors import ModelError, ProblemError, RegionError
 from distgram.net.network import FlatModel
-from distgram.pde.problem import Problem, Term, is_constant
+from distgram.pde.field import Constant, Field
+from distgram.pde.problem import Problem, Term
 from distgram.points.draw import Draw, draw, draw_held_out, probe
 from distgram.run.slabs import slab
 
@@ -23,17 +24,18 @@ def check_model(problem: Problem, model: FlatModel) -> None:
     """
     d, m = problem.dim, problem.outputs
     try:
-        shape = jax.eval_shape(lambda x: model.field(model.theta0)(x), jnp.zeros(d)).shape
+        given = jax.eval_shape(lambda x: model.field(model.theta0)(x), jnp.zeros(d))
+        found = f"{given.dtype} of shape {given.shape}"
     except Exception as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ModelError(
             f"network: it cannot be called with a point of shape ({d},): "
             f"{type(error).__name__}: {line}"
         ) from error
-    if shape != (m,):
+    if (given.shape, given.dtype) != ((m,), jnp.float64):
         raise ModelError(
-            f"network: it gives shape {shape} at a point of shape ({d},): expected ({m},), one "
-            f"entry a component of u of problem {problem.name!r}."
+            f"network: it gives {found} at a point of shape ({d},): expected float64 of shape "
+            f"({m},), one entry a component of u of problem {problem.name!r}."
         )
 
 
@@ -48,14 +50,18 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     except Exception as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
-    one = left.shape == (1,) or is_constant(term.target)
-    if left.ndim != 1 or not (left.shape == right.shape or (right.shape == () and one)):
+    if left.ndim != 1 or right.shape not in (left.shape, _broadcast(term.target)):
         raise ProblemError(
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
             "expected one shape (m,) for both, one entry an equation."
         )
     check_target(problem, term, probe(term, 64))
     return left.shape[0]
+
+
+def _broadcast(target: Field) -> tuple[int, ...] | None:
+    """The shape of a target that is one number, which stands for all equations alike; else None."""
+    return (1,) if isinstance(target, Constant) and target.value.ndim == 0 else None
 
 
 def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:

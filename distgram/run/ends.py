@@ -29,9 +29,9 @@ from distgram.run.state import State
 # Of several reasons, on one process or on different ones, the last in this order counts.
 REASONS = (
     *("time budget", "step budget", "stop requested", "signal"),
-    *("stalled", "precision floor", "target", "non-finite"),
+    *("stalled", "precision floor", "tolerance", "target", "non-finite"),
 )
-SUCCESS = ("target", "precision floor", "step budget", "time budget", "stop requested")
+SUCCESS = ("target", "tolerance", "precision floor", "step budget", "time budget", "stop requested")
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
@@ -86,6 +86,7 @@ class Moment:
 
     Args:
         info, spectrum: of the step. begun: the step at which the run, or its time slab, began.
+        slab: the number of time slabs before this one.
         reason: why the run, or the slab, ends here. seconds: of solving so far. signal: the number
             of the signal that was received, or 0. row: what was measured, where it was.
         grow: whether the points are to become more.
@@ -94,6 +95,7 @@ class Moment:
     info: StepInfo | None = None
     spectrum: SpectrumSummary | None = None
     begun: int = 0
+    slab: int = 0
     reason: str | None = None
     seconds: float = 0.0
     signal: int = 0
@@ -124,12 +126,13 @@ class Judge:
         reason = of_step(state, moment, self.limits) or asked
         self.agree(reason or of_budget(here, self.limits, seconds), state, moment, seconds)
 
-    def see_row(self, state: State, moment: Moment, row: dict[str, Any]) -> None:
-        """Take a row of metrics into account: a target counts at the last step of a budget too, and
-        not against what someone asked for."""
-        taken = state.step > moment.begun or moment.begun == 0  # a later slab takes a step
+    def see_row(self, state: State, moment: Moment, row: dict[str, Any]) -> str | None:
+        """Take a row of metrics into account; the reason that the row gives. A target counts at the
+        last step of a budget too, and not against what someone asked for."""
+        taken = state.step > moment.begun or moment.slab == 0  # a later slab takes a step
         seen = of_row(row, self.limits) if taken and moment.reason not in ASKED else None
         self.agree(seen or moment.reason, state, moment, moment.seconds)
+        return seen
 
     def agree(self, reason: str | None, state: State, moment: Moment, seconds: float) -> None:
         """Let all processes hold to one reason, clock and signal."""
@@ -168,15 +171,21 @@ def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
 
 
 def of_row(row: dict[str, Any], limits: Limits) -> str | None:
-    """'target' once the L2 error is what was asked for, 'non-finite' where there is none."""
+    """'target' once the L2 error is what was asked for, 'tolerance' once the estimate of it is,
+    'non-finite' where there is none."""
     if not math.isfinite(row["mean_square_residual"]):
         return "non-finite"
-    wanted, error = limits.target_l2, row["l2_error"]
-    return "target" if wanted is not None and error is not None and error <= wanted else None
+    for reason, wanted, error in (
+        ("target", limits.target_l2, row["l2_error"]),
+        ("tolerance", limits.tolerance, row["error_estimate"]),
+    ):
+        if wanted is not None and error is not None and error <= wanted:
+            return reason
+    return None
 
 
 # How a slab ends and the next one begins, the worst first; any other reason ends the run.
-SLAB_ENDS = ("stalled", "step budget", "precision floor", "target")
+SLAB_ENDS = ("stalled", "step budget", "precision floor", "tolerance", "target")
 SHOWN = ("seconds", "mean_square_residual", "heldout_residual", "l2_error", "overfitted")
 
 
@@ -186,7 +195,8 @@ class Result:
 
     Of a run in time slabs they are those of all slabs so far: the residuals means over time.
     `slabs` then tells how each of them ended. seconds_by_part: what the seconds of solving were
-    spent on. overfitted: the terms whose held-out residual has
+    spent on. error_estimate: of the relative L2 error, made without a
+    solution (`run.estimate`). overfitted: the terms whose held-out residual has
     parted from that on the points; unknown: estimates of coefficients by name.
     """
 
@@ -203,6 +213,7 @@ class Result:
     heldout_residual: float
     l2_error: float | None
     relative_l2_error: float | None
+    error_estimate: float | None
     reason: str
     overfitted: list[str]
     run_dir: str | None

@@ -28,11 +28,13 @@ from distgram.run.solution import Solution
 from distgram.run.solve import run
 from distgram.run.stage import build_stage
 from distgram.store import folder, storage
+from distgram.store.run_folder import flat
 
 
 def solve(
     problem: Problem | Pose,
     *,
+    tolerance: float | None = None,
     network: Network | nnx.Module = Setup.network,
     points: Mapping[str, int | Draw] | None = None,
     rule: Method = Setup.rule,
@@ -65,6 +67,7 @@ def solve(
     Args:
         problem, network, points, rule, factorization, placement, slabs, unknown, hard_constraint,
             limits, schedule, memory, seed: of `Setup`.
+        tolerance: the estimate of the relative L2 error to end at, in place of `limits.tolerance`.
         steps: most steps, in place of `limits.steps`.
         run_dir: a folder, also gs://, for rows, checkpoints and solution; None: all in memory.
         resume: go on from the newest whole checkpoint in run_dir, bitwise as if the run had not
@@ -76,8 +79,6 @@ def solve(
         UserError: of what is wrong, before any computing.
     """
     set_precision()
-    if steps is not None:
-        limits = replace(limits, steps=steps)
     setup = Setup(
         problem,
         network,
@@ -93,6 +94,9 @@ def solve(
         memory,
         seed,
     )
+    for name, given in (("steps", steps), ("tolerance", tolerance)):
+        if given is not None:
+            setup = replace(setup, limits=replace(setup.limits, **{name: given}))
     mesh = mesh or make_mesh()
     described, place = describe(setup), None
     if run_dir is not None:
@@ -101,11 +105,11 @@ def solve(
             _check_same(place, described)
             folder.clear_stop(place)
         else:
-            build_stage(setup, mesh).draw()  # all errors come before the folder
-            folder.make(place, described, force)
+            build_stage(setup, mesh).check_draws()  # all errors come before the folder
+            folder.make_once(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
-    with Progress(limits.steps * (slabs.count if slabs else 1), progress) as shown:
+    with Progress(setup.limits.steps * (slabs.count if slabs else 1), progress) as shown:
         listener = Listener(row=shown.row, say=shown.say)
         return run(
             setup, mesh, run_dir=place, resume=resume, described=described, listener=listener
@@ -121,7 +125,7 @@ def _check_same(run_dir: storage.Folder, described: dict[str, Any]) -> None:
     path = run_dir / folder.CONFIG
     if not path.is_file():
         raise RunError(f"solve(run_dir={str(run_dir)!r}, resume=True): no run is there to go on.")
-    before, now = _flat(tomllib.loads(path.read_text(encoding="utf-8"))), _flat(described)
+    before, now = flat(tomllib.loads(path.read_text(encoding="utf-8"))), flat(described)
     limits = {f"run.{name}" for name in Limits.__dataclass_fields__}
     for key in sorted(set(before) | set(now)):
         if key not in limits and before.get(key) != now.get(key):
@@ -129,13 +133,3 @@ def _check_same(run_dir: storage.Folder, described: dict[str, Any]) -> None:
                 f"solve(run_dir={str(run_dir)!r}, resume=True): {key} is {now.get(key)!r}, and was "
                 f"{before.get(key)!r}: expected the same setup but for its limits."
             )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            values |= _flat(value, f"{prefix}{key}.")
-        else:
-            values[prefix + key] = value
-    return values

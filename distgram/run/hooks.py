@@ -12,11 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
+from distgram.linalg.spectrum import SpectrumSummary
 from distgram.points.alarm import observe, overfitted, warning
+from distgram.rules.rule import StepInfo
 from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge, Moment, Result, in_words, over_slabs, slab_end
+from distgram.run.estimate import estimate, keep
 from distgram.run.inference import stated
 from distgram.run.measure import Measure, errors
 from distgram.run.solution import Solution, solution_of
@@ -75,31 +77,33 @@ class Session:
         asked = stop_request(run_dir)
         return cls(run_dir, Recorder(run_dir), checkpoints, listener, described, asked)
 
-    @property
-    def begun(self) -> int:
-        """The step at which the run, or its present time slab, began."""
-        return sum(slab["steps"] for slab in self.slabs)
+    def moment(
+        self, info: StepInfo | None = None, spectrum: SpectrumSummary | None = None
+    ) -> Moment:
+        """The moment after a step, or before the first."""
+        begun = sum(slab["steps"] for slab in self.slabs)
+        return Moment(info, spectrum, begun, slab=len(self.slabs))
 
-    def begin(self, stage: Stage) -> None:
-        """Say what is being solved, and start the clock."""
+    def begin(self, stage: Stage, meta: dict[str, Any] | None) -> None:
+        """Say what is being solved, and start the clock; of a run that goes on with what the meta
+        of its checkpoint says."""
         here = {"devices": stage.mesh.size, "processes": jax.process_count()}
+        if meta is not None:
+            self.saved, self.slabs = meta["step"], meta["slabs"]
+            self.listener.say(
+                f"resumed at step {self.saved} after {meta['seconds']:.1f} s of solving"
+            )
+            if (meta["devices"], meta["processes"]) != (here["devices"], here["processes"]):
+                self.listener.say(
+                    f"on {layout(here)}, not the {layout(meta)} that saved it: "
+                    "the steps are equal within rounding only"
+                )
         self.listener.say(
             f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
             f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
         )
         self.recorder.start(self.saved)
-
-    def go_on(self, mesh: Mesh, meta: dict[str, Any]) -> None:
-        """Take up what the meta of a checkpoint says."""
-        self.saved, self.slabs = meta["step"], meta["slabs"]
-        self.clock = Clock(meta["seconds"], meta["seconds_by_part"])
-        self.listener.say(f"resumed at step {self.saved} after {meta['seconds']:.1f} s of solving")
-        here = {"devices": mesh.size, "processes": jax.process_count()}
-        if (meta["devices"], meta["processes"]) != (here["devices"], here["processes"]):
-            self.listener.say(
-                f"on {layout(here)}, not the {layout(meta)} that saved it: "
-                "the steps are equal within rounding only"
-            )
+        self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])
 
     def save(self, stage: Stage, state: State, seconds: float) -> None:
         """Save a checkpoint; the rows before it come first."""
@@ -118,16 +122,24 @@ class Session:
         self.recorder.config(self.described)
         self.saved = state.step
 
+    def estimate(self, measure: Measure, state: State, row: dict[str, Any]) -> float | None:
+        """The estimate of the relative L2 error at a row; None for a later time slab, which does
+        not know what it began with."""
+        if self.slabs:
+            return None
+        return estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+
     def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
         """The row of the best parameters, which are the solution."""
         row = (moment.row or {}) | measure(state.best_theta, state.points, key_at(stage, state))
+        row |= {"error_estimate": self.estimate(measure, state, row)}
         return row | {"overfitted": overfitted(state.alarm, row)}
 
     def end_slab(
         self, measure: Measure, stage: Stage, state: State, moment: Moment
     ) -> dict[str, Any]:
         """Note how a time slab, or the whole run, has ended; the row of its solution."""
-        row, steps = self.best_row(measure, stage, state, moment), state.step - self.begun
+        row, steps = self.best_row(measure, stage, state, moment), state.step - moment.begun
         self.slabs.append(slab_end(stage.problem, row, str(moment.reason), steps))
         if moment.reason in SLAB_ENDS and stage.slabs_left:
             self.listener.say(in_words(self.slabs, len(self.slabs) + stage.slabs_left))
@@ -152,6 +164,7 @@ class Session:
             heldout_residual=row["heldout_residual"],
             l2_error=row["l2_error"],
             relative_l2_error=row["relative_l2_error"],
+            error_estimate=row["error_estimate"],
             reason=row["reason"],
             overfitted=row["overfitted"],
             run_dir=None if self.run_dir is None else str(self.run_dir),
@@ -188,17 +201,17 @@ class Measuring:
             return state
         row = {"step": state.step, "seconds": moment.seconds}
         row |= self.measure(state.theta, state.points, key_at(stage, state))
+        row["error_estimate"] = self.session.estimate(self.measure, state, row)
         row |= step_values(moment)
         if stage.setup.slabs:
-            row["slab"] = len(self.session.slabs) + 1
+            row["slab"] = moment.slab + 1
         self.session.clock.lap("measuring")
         row["seconds_by_part"] = dict(self.session.clock.parts)
-        before = moment.reason
-        self.judge.see_row(state, moment, row)
-        if moment.reason == "target" and before != "target":
+        if self.judge.see_row(state, moment, row) in ("target", "tolerance"):
             state = state.with_best(row["mean_square_residual"])
         if state.step > self.session.recorder.last and state.step % every == 0:
-            state = state._replace(alarm=observe(state.alarm, row))
+            way = keep(state.way, self.measure.compared, row["heldout_residual"] ** 0.5)
+            state = state._replace(alarm=observe(state.alarm, row), way=way)
         row["overfitted"] = overfitted(state.alarm, row)
         if set(row["overfitted"]) - self.loud:
             self.session.listener.say(warning(row))
@@ -224,7 +237,7 @@ class Recording:
         if info is not None and seen is not None and seen.singular_values.size:
             first = state.step - moment.begun == 1
             if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
-                cutoff = setup.rule.cutoff(info)
+                cutoff = setup.rule.cutoff_of(info)
                 record = SpectrumRecord(
                     state.step,
                     np.asarray(seen.singular_values),

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from distgram.linalg.rows import Points
 from distgram.net.unknown import coefficients
 from distgram.pde.problem import Problem, Reference
+from distgram.run.estimate import POINTS
 from distgram.run.slabs import by_slab, until
 from distgram.run.slices import slices
 from distgram.run.stage import Stage
@@ -24,6 +25,8 @@ class Measure:
     Held-out points are drawn afresh for every row, from its key: what has been seen once of a wrong
     solution between the points is seen again elsewhere.
 
+    compared: u of the last row at the points at which the estimate of the error compares solutions.
+
     Errors are the rms of u - u* over the problem's evaluation set, absolute and relative to the
     rms of u*; None where no solution is known, the relative one also where u* = 0.
     """
@@ -33,13 +36,15 @@ class Measure:
         self._names = [t.name for t in stage.terms]
         self._known = stage.problem.known()
         self._x = _places(stage.problem, self._known)
+        self._compared = stage.problem.domain.sobol(POINTS, seed=1)
 
-        def measure(theta, points, held_out, x):
+        def measure(theta, points, held_out, x, compared):
             residual = stage.residual
             return (
                 residual.rows(theta, points).term_losses(),
                 residual.rows(theta, held_out).term_losses(),
                 residual.map(stage.model.field(theta), x),
+                residual.map(stage.model.field(theta), compared),
             )
 
         self._measure: Any = jax.jit(measure)
@@ -47,7 +52,7 @@ class Measure:
     def compile(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> None:
         """Compile before the clock starts."""
         held_out = self._stage.held_out([self._stage.setup.seed])
-        args = (theta, points, held_out, jnp.asarray(self._x))
+        args = (theta, points, held_out, jnp.asarray(self._x), jnp.asarray(self._compared))
         self._measure = self._measure.lower(*args).compile()
 
     def __call__(
@@ -56,8 +61,9 @@ class Measure:
         """One row: mean square residuals, total and by term, held-out beside training, errors, and
         the coefficients where some are unknown."""
         held_out = self._stage.held_out(key)
-        train, held, u = self._measure(theta, points, held_out, jnp.asarray(self._x))
-        self._u = np.asarray(u)
+        args = (theta, points, held_out, jnp.asarray(self._x), jnp.asarray(self._compared))
+        train, held, u, self.compared = self._measure(*args)
+        self._u, self.compared = np.asarray(u), np.asarray(self.compared)
         train, held = np.asarray(train), np.asarray(held)
         return {
             "mean_square_residual": float(train.sum()),

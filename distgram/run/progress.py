@@ -45,9 +45,10 @@ class Progress:
 
 def in_words(row: dict[str, Any], steps: int) -> str:
     """A row of metrics as one line."""
-    error = row["relative_l2_error"]
+    error, guess = row["relative_l2_error"], row["error_estimate"]
     return (
         f"step {row['step']}/{steps}  {row['seconds']:.1f} s  residual "
         f"{row['mean_square_residual']:.2e}  held-out {row['heldout_residual']:.2e}"
-        + ("" if error is None else f"  relative L2 error {error:.2e}")
+        + ("" if guess is None else f"  estimated relative error {guess:.1e}")
+        + ("" if error is None else f", true {error:.2e}")
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import jax
 from flax import nnx
 
 from distgram.errors import ProblemError, RegionError, UserError, require
@@ -30,12 +31,14 @@ class Limits:
     `time_budget_s` is that of the whole run.
 
     Args:
+        tolerance: estimate of the relative L2 error to end at.
         steps: most steps. time_budget_s: most seconds of solving.
         target_l2: absolute L2 error to end at. target_residual: mean square residual to end at.
         patience: steps without progress after which a run has stalled.
         min_decrease: relative decrease of the loss that counts as progress, in [0, 1).
     """
 
+    tolerance: float | None = None
     steps: int = 300
     time_budget_s: float | None = None
     target_l2: float | None = None
@@ -47,7 +50,7 @@ class Limits:
         require(self.steps >= 0, self, "steps", "at least 0", UserError)
         require(self.patience >= 1, self, "patience", "at least 1", UserError)
         require(0 <= self.min_decrease < 1, self, "min_decrease", "a number in [0, 1)", UserError)
-        for name in ("time_budget_s", "target_l2", "target_residual"):
+        for name in ("tolerance", "time_budget_s", "target_l2", "target_residual"):
             value = getattr(self, name)
             good = value is None or 0 < value < math.inf
             require(good, self, name, "a finite number > 0, or none", UserError)
@@ -105,7 +108,7 @@ class Slabs:
     def __post_init__(self):
         one = (self.slabs is None) != (self.edges is None)
         require(one, self, "slabs", "this or edges, and not both", ProblemError)
-        require((self.slabs or 1) >= 1, self, "slabs", "at least 1", ProblemError)
+        require(self.slabs is None or self.slabs >= 1, self, "slabs", "at least 1", ProblemError)
         if self.edges is not None:
             object.__setattr__(self, "edges", tuple(self.edges))
             rising = len(self.edges) >= 2 and all(a < b for a, b in pairwise(self.edges))
@@ -152,6 +155,8 @@ class Setup:
     def __post_init__(self):
         kinds: dict[str, tuple[type, ...]] = {
             "network": (Network, nnx.Module),
+            "points": (Mapping, type(None)),
+            "unknown": (Mapping,),
             "rule": (Method,),
             "factorization": (Factorization, type(None)),
             "placement": (Placement, type(None)),
@@ -174,6 +179,11 @@ class Setup:
         require(
             whole and 0 <= self.seed < 2**63, self, "seed", "an integer in [0, 2^63)", UserError
         )
+        for name, unknown in self.unknown.items():
+            if not isinstance(unknown, Unknown):
+                raise ProblemError(
+                    f"solve(unknown={{{name!r}: {unknown!r}}}): expected Unknown({unknown!r})."
+                )
         if isinstance(self.problem, Problem):
             if self.unknown:
                 raise ProblemError(
@@ -232,11 +242,21 @@ def describe(setup: Setup) -> dict[str, Any]:
     """A setup in words, as the tables of a config; `[problem] python = true` says that its objects
     were given from Python."""
     problem = setup.with_values()
-    tables: dict[str, Any] = {"problem": {"name": problem.name, "python": True}}
+    tables: dict[str, Any] = {
+        "problem": {
+            "name": problem.name,
+            "python": True,
+            "lower": list(problem.domain.lower),
+            "upper": list(problem.domain.upper),
+            "terms": [term.name for term in problem.terms],
+        }
+    }
     network = setup.network
-    model: dict[str, Any] = {"network": type(network).__name__}
-    if isinstance(network, MLP):
-        model = _words(network)
+    model: dict[str, Any] = _words(network)
+    if not isinstance(network, MLP):
+        model = {"network": type(network).__name__} | model
+    if isinstance(network, nnx.Module):
+        model["parameters"] = sum(p.size for p in jax.tree.leaves(nnx.state(network, nnx.Param)))
     tables["model"] = model | {"hard_constraint": setup.hard_constraint}
     tables["points"] = {
         name: _words(asked if isinstance(asked, Draw) else Draw(asked))

@@ -31,7 +31,9 @@ from jaxtyping import Array, Float
 from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces, Region
 from distgram.net.network import FlatModel
-from distgram.pde.operators import Field, value
+from distgram.pde.conditions import continued
+from distgram.pde.field import Field
+from distgram.pde.operators import value
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 
 
@@ -76,7 +78,7 @@ def slab(problem: Problem, t0: float, t1: float, before: Field | None) -> Proble
     for term in problem.terms:
         part = replace(term, region=_cut(problem, term, cut))
         if before is not None and _is_initial(problem, term):
-            part = replace(part, target=term.operator(before))
+            part = continued(part, before)
         terms.append(part)
     known = problem.exact is not None or problem.reference is not None
     return replace(

@@ -83,6 +83,12 @@ class Solution:
         return None if self.result is None else self.result.relative_l2_error
 
     @property
+    def error_estimate(self) -> float | None:
+        """The estimate of the relative L2 error, made without a solution (`run.estimate`); None
+        where the run says too little."""
+        return None if self.result is None else self.result.error_estimate
+
+    @property
     def coefficients(self) -> dict[str, float]:
         """The unknown coefficients by name; none where the run had none."""
         return coefficients(self.model, self.theta)
@@ -144,7 +150,7 @@ class Solution:
         *frozen, theta = (jnp.asarray(t) for t in self.thetas)
         state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
         step = 0 if self.result is None else self.result.steps
-        checkpoints.save(step, state, {"solved": len(frozen)})
+        checkpoints.save(step, state, {"solved": len(frozen), "config": self.described})
         checkpoints.close()
 
     def report(self, path: str | os.PathLike[str]) -> Path:

@@ -19,7 +19,7 @@ from distgram.linalg.rows import Objective, Points
 from distgram.linalg.spectrum import SpectrumSummary, no_spectrum, summary
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule, StepInfo
-from distgram.run.ends import SLAB_ENDS, Judge, Moment
+from distgram.run.ends import SLAB_ENDS, Judge
 from distgram.run.hooks import SILENT, Checkpointing, Listener, Measuring, Recording, Session
 from distgram.run.measure import Measure
 from distgram.run.moving import Moving, grown
@@ -107,16 +107,16 @@ def run(
     stage = build_stage(setup, mesh)
     with caught_signals() as caught, sole_writer(run_dir):
         session = Session.open(run_dir, described or {}, listener)
+        meta = None
         if session.checkpoints is not None and resume:
             stage, state, meta = restored(stage, session.checkpoints)
-            session.go_on(mesh, meta)
         else:
             state = start(stage)
-        session.begin(stage)
+        session.begin(stage, meta)
         judge = Judge(setup.limits, session.clock, caught, session.asked_to_stop)
         moment = None
+        listener.alive(True)
         while True:  # stages: time slabs, growth of the points
-            listener.alive(True)
             with session.clock.pause():
                 step = compiled_step(stage, state)
                 measure, moving = Measure(stage), Moving(stage, session.clock)
@@ -129,7 +129,7 @@ def run(
                     moving,
                 )
             if moment is None:  # the run, or a slab, begins
-                moment = Moment(begun=session.begun)
+                moment = session.moment()
                 judge(state, moment)
                 for hook in hooks:
                     state = hook(state, moment)
@@ -138,10 +138,11 @@ def run(
                 theta, method, info, spectrum = step(state.theta, state.method, state.points)
                 state = state.after(theta, method, float(info.loss), setup.limits.min_decrease)
                 session.clock.lap("steps")
-                moment = Moment(info, spectrum, begun=session.begun)
+                moment = session.moment(info, spectrum)
                 judge(state, moment)
                 for hook in hooks:  # measure, record, checkpoint, move points
                     state = hook(state, moment)
+            listener.alive(True)
             if moment.grow:
                 with session.clock.pause():
                     stage, state = grown(stage, state)

@@ -165,6 +165,18 @@ class Stage:
         )
         return tuple(self.lay_out(t, *found) for t, found in zip(self.terms, drawn, strict=True))
 
+    def check_draws(self) -> None:
+        """Draw all that a run draws of its regions, and keep nothing.
+
+        Raises:
+            RegionError: a count that a sampler cannot give. ProblemError: a target that is not
+            finite at a point.
+        """
+        self.draw()
+        self.held_out([self.setup.seed])
+        if self.setup.rule.validation is not None:
+            self.validation(self.setup.rule.validation)
+
 
 def build_stage(
     setup: Setup, mesh: Mesh, growth: int = 0, frozen: Sequence[np.ndarray] = ()

@@ -11,20 +11,24 @@ from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float
 
+from distgram.errors import CheckpointError
 from distgram.linalg.mesh import REPLICATED, pad, replicate, shard, unpad, whole
 from distgram.linalg.rows import Objective, Points
 from distgram.points.alarm import Alarm, quiet
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule
+from distgram.run.estimate import Way, begin
 from distgram.run.stage import Stage, build_stage
 from distgram.store.checkpoint import Checkpoints
 
 
 class State(NamedTuple):
-    """All that a resume needs, beside the stage: parameters, the method's state, points; and the
-    best parameters met, their loss, and when. A method may go uphill; the solution is the best.
-    Points may move: best_loss is on the present ones. The scalars are numbers of the host, the same
-    on every process."""
+    """All that a resume needs, beside the stage: parameters, the method's state, points; the best
+    parameters met, their loss, and when; what the alarm and the estimate of the error remember.
+
+    A method may go uphill; the solution is the best. Points may move: best_loss is on the present
+    ones. The scalars are numbers of the host, the same on every process.
+    """
 
     theta: Float[Array, " p"]
     method: Any
@@ -34,6 +38,7 @@ class State(NamedTuple):
     best_loss: float
     best_step: int
     alarm: Alarm
+    way: Way
 
     def after(self, theta: Array, method: Any, loss: float, min_decrease: float) -> State:
         """The state after a step; the best is replaced by what is better by `min_decrease`."""
@@ -54,8 +59,8 @@ def start(stage: Stage, step: int = 0) -> State:
     warm = slabs is not None and slabs.warm_start and stage.frozen
     theta = replicate(mesh, stage.frozen[-1] if warm else stage.model.theta0)
     method = replicate(mesh, first_method_state(stage, theta, points))
-    quiet_alarm = quiet(len(stage.terms))
-    return State(theta, method, points, theta, step, float("inf"), step, quiet_alarm)
+    quiet_alarm, way = quiet(len(stage.terms)), begin(stage.problem.outputs)
+    return State(theta, method, points, theta, step, float("inf"), step, quiet_alarm, way)
 
 
 def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
@@ -80,7 +85,8 @@ def arrays(stage: Stage, state: State) -> dict[str, Any]:
     """What a checkpoint holds as arrays: those of the state, and the parameters of the time slabs
     that are solved."""
     frozen = tuple(replicate(stage.mesh, theta) for theta in stage.frozen)
-    return {name: getattr(state, name) for name in ARRAYS} | {"frozen": frozen}
+    way = replicate(stage.mesh, tuple(state.way))
+    return {name: getattr(state, name) for name in ARRAYS} | {"frozen": frozen, "way": way}
 
 
 def meta(stage: Stage, state: State) -> dict[str, Any]:
@@ -106,6 +112,11 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
+        if "growth" not in meta:
+            raise CheckpointError(
+                "expected the state of a run, of this version of distgram; Solution.save keeps the "
+                "solution only"
+            )
         if meta["growth"] != stage.growth:
             stage = build_stage(stage.setup, stage.mesh, meta["growth"])
             first = start(stage)
@@ -113,11 +124,12 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     _, read, meta = checkpoints.restore(like)
     frozen = [np.asarray(theta) for theta in read.pop("frozen")]
+    way = Way(*map(np.asarray, read.pop("way")))
     numbers = {name: meta[name] for name in ("step", "best_loss", "best_step")}
     if numbers["best_loss"] is None:
         numbers["best_loss"] = float("inf")
     read["points"] = tuple(Points(*p) for p in read["points"])
-    state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"])))
+    state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"]), way=way))
     if frozen:
         stage = build_stage(stage.setup, stage.mesh, stage.growth, frozen)
     return stage, state, meta
@@ -159,7 +171,8 @@ def _abstract(stage: Stage, first: State, lengths: list[int], solved: int) -> di
         for p, n in zip(first.points, lengths, strict=True)
     )
     rest = {name: jax.tree.map(leaf, getattr(first, name)) for name in ARRAYS if name != "points"}
-    return rest | {"points": points, "frozen": (leaf(first.theta),) * solved}
+    way = jax.tree.map(leaf, replicate(stage.mesh, tuple(first.way)))
+    return rest | {"points": points, "frozen": (leaf(first.theta),) * solved, "way": way}
 
 
 def _relaid(stage: Stage, first: State, state: State) -> State:

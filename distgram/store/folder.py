@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import tomli_w
 
-from distgram.errors import RunError
+from distgram.errors import RunError, UserError
+from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.storage import Folder
 
@@ -39,19 +40,36 @@ def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
         if not force:
             raise RunError(
                 f"{run_dir}: holds another run or other files; nothing was written. "
-                f"Choose another --out, go on with `distgram resume {run_dir}`, or give --force."
+                f"Choose another folder, go on with `distgram resume {run_dir}` (resume=True), or "
+                "replace it with --force (force=True)."
             )
         if not (run_dir / CONFIG).is_file():
-            raise RunError(f"{run_dir}: --force replaces a run folder only, and this is none.")
+            raise RunError(f"{run_dir}: force replaces a run folder only, and this is none.")
         place.remove(run_dir)
     try:
         place.make(run_dir)
         place.write(run_dir / CONFIG, tomli_w.dumps(config).encode())
     except OSError as error:
         raise RunError(
-            f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose "
-            "another --out."
+            f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose another."
         ) from error
+
+
+def make_once(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
+    """As `make`, to be called by every process of a job: the first one makes the folder, and none
+    goes on before it is there.
+
+    Raises:
+        what `make` raises; RunError on the other processes.
+    """
+    failed: UserError | None = None
+    if jax.process_index() == 0:
+        try:
+            make(run_dir, config, force)
+        except UserError as error:
+            failed = error
+    if not gather([failed is None]).all():
+        raise failed or RunError(f"{run_dir}: the first process cannot make the run folder.")
 
 
 def clear_stop(run_dir: Folder) -> None:

@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +44,7 @@ class SpectrumRecord(NamedTuple):
         return self.reconstruction_errors
 
 
+POINTS = "points_"  # before the name of a term, in solution.npz
 # The names in spectra.npz, in the order of a SpectrumRecord.
 SPECTRUM_NAMES = ("step", "singular_values", "rce", "rank", "cutoff", "r_cap", "r_eps")
 
@@ -64,7 +66,7 @@ class Record:
 
     def solution_arrays(self) -> dict[str, Any]:
         """What solution.npz holds."""
-        return self.solution | {f"points_{name}": x for name, x in self.points.items()}
+        return self.solution | {POINTS + name: x for name, x in self.points.items()}
 
     def spectra_arrays(self) -> dict[str, np.ndarray]:
         """What spectra.npz holds: nan after the end of shorter rows, from before points grew."""
@@ -83,7 +85,9 @@ class Record:
         if self.spectra:
             place.write(run_dir / SPECTRA, _packed(self.spectra_arrays()))
         place.write(run_dir / SOLUTION, _packed(self.solution_arrays()))
-        place.write(run_dir / RESULT, (json.dumps(finite(self.result), indent=1) + "\n").encode())
+        if self.result:
+            result = finite(self.result | {"run_dir": str(run_dir)})
+            place.write(run_dir / RESULT, (json.dumps(result, indent=1) + "\n").encode())
 
 
 class Recorder:
@@ -111,9 +115,8 @@ class Recorder:
         self._write(ENVIRONMENT, json.dumps(environment(), indent=1))
         self.record.rows = [row for row in _rows(self._dir / METRICS) if row["step"] <= step]
         self._lines.restart("".join(json.dumps(row) + "\n" for row in self.record.rows))
-        if step > 0 and (self._dir / SPECTRA).is_file():
-            read = read_spectra(io.BytesIO((self._dir / SPECTRA).read_bytes()))
-            self.record.spectra = [one for one in read if one.step <= step]
+        read = read_spectra(self._dir / SPECTRA)
+        self.record.spectra = [one for one in read if one.step <= step]
 
     def row(self, row: dict[str, Any]) -> None:
         """Append one row of metrics."""
@@ -175,12 +178,15 @@ def _packed(arrays: dict[str, Any]) -> bytes:
     return packed.getvalue()
 
 
-def read_spectra(file: Any) -> list[SpectrumRecord]:
-    """The spectra of a spectra.npz, without the nan after the end of shorter rows."""
-    with np.load(file) as arrays:
-        columns = [arrays[name] for name in SPECTRUM_NAMES]
+def read_spectra(path: Folder) -> list[SpectrumRecord]:
+    """The spectra of a spectra.npz, without the nan after the end of shorter rows; none where it is
+    missing or cannot be read."""
+    arrays = _arrays(path)
+    if not set(SPECTRUM_NAMES) <= set(arrays):
+        return []
     records = []
-    for step, s, rce, rank, cutoff, r_cap, r_eps in zip(*columns, strict=True):
+    for row in zip(*(arrays[name] for name in SPECTRUM_NAMES), strict=True):
+        step, s, rce, rank, cutoff, r_cap, r_eps = row
         k = int(np.isfinite(s).sum())
         records.append(
             SpectrumRecord(
@@ -188,6 +194,15 @@ def read_spectra(file: Any) -> list[SpectrumRecord]:
             )
         )
     return records
+
+
+def _arrays(path: Folder) -> dict[str, np.ndarray]:
+    """The arrays of an npz file; none where it is missing or cannot be read."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return {}
 
 
 def _stacked(rows: list[np.ndarray]) -> np.ndarray:
@@ -253,15 +268,12 @@ def environment() -> dict[str, Any]:
 
 def read_record(run_dir: Folder) -> Record:
     """What a run folder holds of a run; what is missing, or cannot be read, is left out."""
-    record = Record(rows=_rows(run_dir / METRICS))
-    if (run_dir / SPECTRA).is_file():
-        try:
-            record.spectra = read_spectra(io.BytesIO((run_dir / SPECTRA).read_bytes()))
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile):
-            pass
-    if (run_dir / RESULT).is_file():
-        try:
-            record.result = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
-        except ValueError:
-            pass
+    record = Record(rows=_rows(run_dir / METRICS), spectra=read_spectra(run_dir / SPECTRA))
+    for name, array in _arrays(run_dir / SOLUTION).items():
+        if name.startswith(POINTS):
+            record.points[name.removeprefix(POINTS)] = array
+        else:
+            record.solution[name] = array
+    with suppress(OSError, ValueError):
+        record.result = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
     return record

@@ -10,7 +10,6 @@ import fnmatch
 import json
 import math
 import tomllib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -173,43 +172,32 @@ class Run:
             )
 
     @property
-    def config(self) -> dict[str, Any]:
-        """What config.toml holds."""
-        return self._config
-
-    @property
     def metrics(self) -> list[dict[str, Any]]:
         """The logged steps in order; of a step logged twice (a resumed run) the later line counts.
 
         A last line without its end (a run going on, or cut off) is left out.
         """
+        # a cached property is no property to a type checker, and a RunRecord has properties
         return self._metrics
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.toml holds."""
+        path, text = self.path / "config.toml", self._text("config.toml")
+        try:
+            tree = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: not valid TOML: {error}") from error
+        return _checked(_Config, tree, path)
 
     @property
     def result(self) -> dict[str, Any]:
         """What result.json holds."""
-        return self._result
+        return self._object("result.json", _Result)
 
     @property
     def environment(self) -> dict[str, Any]:
         """What environment.json holds."""
-        return self._environment
-
-    # a property whose value is kept is none to a type checker, and a RunRecord has properties
-    @cached_property
-    def _config(self) -> dict[str, Any]:
-        path = self.path / "config.toml"
-        try:
-            return _checked(_Config, tomllib.loads(self._text(path.name)), path)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise RunError(f"{path}: not valid TOML: {error}") from error
-
-    @cached_property
-    def _result(self) -> dict[str, Any]:
-        return self._object("result.json", _Result)
-
-    @cached_property
-    def _environment(self) -> dict[str, Any]:
         return self._object("environment.json", _Environment)
 
     def kernel(self, name: str) -> dict[str, Any]:
@@ -238,13 +226,14 @@ class Run:
         return [steps[step] for step in sorted(steps)]
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """What 'spectra.npz' or 'solution.npz' holds; {} where the file is missing."""
         path = self.path / name
         if not path.is_file():
             return {}
         try:
             with np.load(path) as file:
                 arrays = dict(file)
-        except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # of zipfile, zlib, or NumPy's reader of headers
             raise RunError(
                 f"{path}: cannot be read ({error}): expected a NumPy .npz file; "
                 "if the run is still going on, ask again in a moment."
@@ -264,10 +253,12 @@ class Run:
         path = self.path / name
         if missing_ok and not path.is_file():
             return {}
+        text = self._text(name)
         try:
-            return _checked(kind, json.loads(self._text(name)), path)
-        except (json.JSONDecodeError, RecursionError) as error:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: not valid JSON: {error}") from error
+        return _checked(kind, value, path)
 
 
 def _checked(kind: type[_Recorded], value: Any, where: object) -> dict[str, Any]:

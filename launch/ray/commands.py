@@ -7,7 +7,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +19,6 @@ from typer.core import TyperGroup
 from distgram.errors import ClusterError
 
 if TYPE_CHECKING:
-    from distgram_launch.ray.jobs import Job
     from distgram_launch.show import Progress
 
 app = typer.Typer()
@@ -155,7 +153,8 @@ def resume(
 @app.command()
 def watch(
     given: Annotated[
-        str, typer.Argument(metavar="ID|RUN", help="Take this job or run; with --web also a folder.")
+        str,
+        typer.Argument(metavar="ID|RUN", help="Take this job or run; with --web a folder too."),
     ],
     web: Annotated[
         bool, typer.Option("--web", help="Serve the page of the run to this machine's browsers.")
@@ -178,8 +177,12 @@ def watch(
     from distgram_launch.ray.follow import exit_code, follow
     from distgram_launch.show import Progress
 
+    from distgram.config.tables import build
+    from distgram.run.setup import Limits
+
     with cluster(address) as client:
         name, _, job = jobs.find(client, given)
+        limits = None if job.limits is None else build(job.limits, "run", Limits)
         try:
             with Progress(sys.stdout, limits) as progress:
                 details = follow(client, name, _shown(progress))
@@ -282,7 +285,7 @@ def _worker_log(run: str, worker: int) -> str:
         there = sorted(p.name for p in folder.glob("*.log"))
         hint = f"there are {', '.join(there)}" if there else "there is nothing yet"
         raise ClusterError(f"{path}: not found: {hint}.")
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_bytes().decode(errors="replace")
 
 
 @app.command()

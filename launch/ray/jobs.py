@@ -7,7 +7,6 @@ stop it and go on. A run is named dg-NAME-XXXXXX, as is its folder; its jobs add
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
 import secrets
 import shlex
@@ -19,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import distgram_launch
 import tomli_w
 from distgram_launch import folders
 from distgram_launch.ray.client import check_room
 from pydantic import BaseModel, ValidationError
 
+import distgram
 from distgram.config.errors import sentence
 from distgram.config.schema import Config, RunTable, check, dump
 from distgram.errors import ClusterError, ConfigError, StorageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 ID = re.compile(r"(dg-([a-z0-9_-]+)-[0-9a-f]{6})(?:-(\d+))?")
+PACKAGES = (distgram, distgram_launch)
 _KEY = "distgram"
 
 
@@ -89,11 +91,10 @@ class Job(BaseModel, frozen=True):
                     shutil.copyfile(table.file, folder / f"data-{name}.csv")
                     tree["data"][name]["file"] = f"data-{name}.csv"
                 (folder / f"{self.config}.toml").write_text(tomli_w.dumps(tree), encoding="utf-8")
-            for name in ("distgram", "distgram_launch") if self.package else ():
-                # Under the name it is imported by, which need not be that of its folder.
-                source = Path(str(importlib.import_module(name).__file__)).parent
+            for package in PACKAGES if self.package else ():
                 ignore = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(source, folder / name, ignore=ignore)
+                (source,) = package.__path__  # launch/ of a checkout arrives under its own name
+                shutil.copytree(source, folder / package.__name__, ignore=ignore)
             files = {"working_dir": made} if any(folder.iterdir()) else {}
             yield {"env_vars": self.env} | files
 

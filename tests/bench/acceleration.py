@@ -21,45 +21,52 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import numpy as np
 
-from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.run.assemble import Assembled, assemble, draw_points, place_points
-from distgram.run.step import initial_state, make_step
+from distgram.net.mlp import MLP
+from distgram.pde.registry import get
+from distgram.rules.adaptive_ratio import AdaptiveRatio
+from distgram.run.setup import Setup
+from distgram.run.solve import compiled_step
+from distgram.run.stage import Stage, build_stage
+from distgram.run.state import start
 
-BURGERS = {"name": "burgers", "parameters": {"viscosity": 0.01}}
-RUNS = {  # problem, hidden, features, points, rule, steps of the plain run
-    "burgers": (BURGERS, [20, 20, 20], "periodic", 4096, {"excursion": 1.0}, 60),
-    "laplace2d": ({"name": "laplace2d"}, [20, 20], "normalize", 2048, {}, 160),
-    "heat": ({"name": "heat"}, [16, 16, 16], "normalize", 2048, {}, 160),
+RUNS = {  # problem, its parameters, network, points, rule, steps of the plain run
+    "burgers": (
+        *("burgers", {"viscosity": 0.01}, MLP([20, 20, 20], features="periodic")),
+        *(4096, {"excursion": 1.0}, 60),
+    ),
+    "laplace2d": ("laplace2d", {}, MLP([20, 20], features="normalize"), 2048, {}, 160),
+    "heat": ("heat", {}, MLP([16, 16, 16], features="normalize"), 2048, {}, 160),
 }
 VARIANTS = {"plain": {}, "accelerated": {"acceleration": 0.75}}
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
-def build(name: str, variant: str, seed: int) -> Assembled:
+def build(name: str, variant: str, seed: int) -> Stage:
     """One run of the comparison on one device."""
-    problem, hidden, features, count, rule, _ = RUNS[name]
-    tree = {
-        "problem": problem,
-        "model": {"hidden": hidden, "features": features, "hard_constraint": True},
-        "points": {"interior": {"count": count}},
-        "rule": {"name": "adaptive_ratio"} | rule | VARIANTS[variant],
-        "run": {"seed": seed},
-    }
-    return assemble(check(tree), make_mesh(1))
+    problem, parameters, network, count, rule, _ = RUNS[name]
+    setup = Setup(
+        get(problem, parameters),
+        network,
+        {"interior": count},
+        AdaptiveRatio(**rule, **VARIANTS[variant]),
+        hard_constraint=True,
+        seed=seed,
+    )
+    return build_stage(setup, make_mesh(1))
 
 
 def follow(name: str, variant: str, seed: int, seconds: float | None) -> list[dict]:
     """The best loss and its L2 error after each step, until the steps or the seconds are over."""
     run = build(name, variant, seed)
-    points, known = place_points(run, draw_points(run)), run.problem.known()
+    known = run.problem.known()
     assert known is not None
     x, u = np.asarray(known.x), np.asarray(known.u)
     field = jax.jit(lambda theta, x: run.residual.map(run.model.field(theta), x))
-    theta = run.model.theta0
-    state = initial_state(run, theta, points)
-    step = jax.jit(make_step(run)).lower(theta, state, points).compile()
+    begin = start(run)
+    theta, state, points = begin.theta, begin.method, begin.points
+    step = compiled_step(run, begin)
     spent, best, rows = 0.0, np.inf, []
     while (len(rows) < RUNS[name][-1]) if seconds is None else spent < seconds:
         began = time.process_time()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distgram_launch.rates import Rates, qr_flops
+from rates import Rates, qr_flops
 
 from distgram.linalg.memory import DOUBLE, PROBES
 from distgram.linalg.plan import Plan

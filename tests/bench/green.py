@@ -25,8 +25,10 @@ from matplotlib.ticker import NullFormatter
 from distgram.geometry.regions import Box
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.linalg.rows import Residual, make_points
-from distgram.net.mlp import MLP, Features, flatten
+from distgram.linalg.rows import Residual, lay_out
+from distgram.net.features import Features
+from distgram.net.mlp import Perceptron
+from distgram.net.network import flatten
 from distgram.pde.operators import partial
 from distgram.pde.problem import HardConstraint, Term
 from distgram.report.curves import BLACK, BLUE, VERMILION, dress
@@ -52,10 +54,10 @@ def computed(width: int, gain: float) -> tuple[dict, np.ndarray]:
     """What was found for one network, and its Green's function on the grid."""
     began = time.perf_counter()
     features = Features("normalize", INTERVAL.lower, INTERVAL.upper, (None,))
-    network = MLP(features, [width], 1, key=jax.random.key(0), gain=gain)
+    network = Perceptron(features, [width], 1, key=jax.random.key(0), gain=gain)
     ends = HardConstraint(lambda x: jnp.zeros(1), lambda x: 4 * x * (1 - x), ())
     model, mesh = flatten(network, ends), make_mesh()
-    points = (make_points(mesh, TERM, INTERVAL.sample(POINTS, 0, "grid"), None, 1),)
+    points = (lay_out(mesh, TERM, INTERVAL.sample(POINTS, 0, "grid"), None, 1),)
     at = tangent(Residual((TERM,), model, mesh), model.theta0, points, RCOND)
     kernel = green(at, TERM, X, X)[:, 0, :, 0]
     found = {

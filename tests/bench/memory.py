@@ -44,28 +44,28 @@ def peak(name: str, devices: int, hidden: list[int], rows: int, more: dict) -> d
     import jax
     import jax.numpy as jnp
 
-    from distgram.config.schema import check
+    from distgram.config.schema import FACTORIZATIONS
     from distgram.linalg.mesh import make_mesh, replicate
     from distgram.linalg.precision import set_precision
     from distgram.linalg.spectrum import Determined
-    from distgram.run.assemble import assemble, draw_points, place_points
+    from distgram.net.mlp import MLP
+    from distgram.pde.registry import get
+    from distgram.run.setup import Memory, Setup
+    from distgram.run.stage import build_stage
 
     set_precision()
-    factorization = {"name": name} | {k: v for k, v in more.items() if k == "capacity"}
-    memory = {k: v for k, v in more.items() if k == "row_block"}
-    boundary = rows // 4
-    tree = {
-        "problem": {"name": "laplace5d"},
-        "model": {"hidden": hidden},
-        "points": {"interior": {"count": rows - boundary}, "boundary": {"count": boundary}},
-        "factorization": factorization,
-        "memory": {"budget_gib": 64.0} | memory,
-    }
+    setup = Setup(
+        get("laplace5d"),
+        MLP(hidden),
+        {"interior": rows - rows // 4, "boundary": rows // 4},
+        factorization=FACTORIZATIONS[name](**{k: v for k, v in more.items() if k == "capacity"}),
+        memory=Memory(64.0, more.get("row_block")),
+    )
     mesh = make_mesh(devices)
-    run = assemble(check(tree), mesh)
-    points = place_points(run, draw_points(run))
+    run = build_stage(setup, mesh)
+    points = run.points()
     theta = replicate(mesh, run.model.theta0)
-    state = replicate(mesh, run.factorization.init(run.residual, theta, points))
+    state = replicate(mesh, run.factorization.init(run.residual.rows(theta, points)))
     # every width is tried; nothing but the dense factorization, or the widest, will do
     last = run.model.p if run.plan.dense else max(run.plan.widths, default=0)
 
@@ -73,7 +73,7 @@ def peak(name: str, devices: int, hidden: list[int], rows: int, more: dict) -> d
         return Determined(jnp.asarray(spectrum.s.shape[0] >= last), jnp.asarray(1), 1e-9)
 
     def factorize(theta, points, state):
-        spectrum, state = run.factorization(run.residual, theta, points, needs, state)
+        spectrum, state = run.factorization(run.residual.rows(theta, points), needs, state)
         return spectrum.direction(jnp.ones_like(spectrum.s)), spectrum.s, state
 
     args = (theta, points, state)

@@ -2,7 +2,7 @@
 
     python tests/bench/model.py [--json] [--measured tests/bench/results/workers-DATE.json]
 
-The model is that of `distgram check` (launch/cost.py, launch/rates.py): every device computes its
+The model (cost.py, rates.py beside this file): every device computes its
 rows, the folds of their QR, its share of the trial losses and the whole SVD at the rates that one
 core of this machine is measured to have now; log2(devices) triangles come and go by messages of
 50 us and 1.25 GB/s (Ethernet of 10 Gbit/s); sending does not overlap with computing. Left out: the
@@ -28,27 +28,27 @@ DEVICES = (1, 8, 64, 512, 4096)
 
 def calibrated(size: int, hidden: int):
     """A run of laplace5d on one device, the rates of that, and its trial losses a step."""
-    from distgram_launch.rates import measure, trials
+    from rates import measure, trials
     from scaling import laplace5d
 
     run = laplace5d(size, [hidden])
-    count = trials(run.method, run.model.p)
+    count = trials(run.setup.rule, run.model.p)
     return run, measure(run, count), count
 
 
 def planned(run, rates, count: int, devices: int, rows: int | None = None):
     """The parts of a step on so many devices, of so many rows if they are not those of the run."""
-    from distgram_launch.cost import Step
+    from cost import Step
 
-    from distgram.run.assemble import plan_step
+    from distgram.run.stage import plan_step
 
     shape = replace(run.plan.shape, devices=devices, rows=rows or run.plan.shape.rows)
-    return Step(plan_step(run.config, shape), rates, count).parts()
+    return Step(plan_step(run.setup, shape), rates, count).parts()
 
 
 def against(measured: list[dict], cores: int) -> list[dict]:
     """Modelled over measured seconds a step; devices beyond the cores take turns on them."""
-    from distgram_launch.cost import total
+    from cost import total
 
     run, rates, count = calibrated(2**18, 64)
     table = []
@@ -65,7 +65,7 @@ def against(measured: list[dict], cores: int) -> list[dict]:
 
 def reach(size: int, hidden: int) -> list[dict]:
     """Seconds, efficiency and largest part on every number of devices."""
-    from distgram_launch.cost import total
+    from cost import total
 
     run, rates, count = calibrated(size, hidden)
     table = []

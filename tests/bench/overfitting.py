@@ -15,9 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distgram
 from distgram.config.schema import load
 from distgram.report.maps import residual, residual_maps
-from distgram.run.solution import load as load_solution
 from distgram.store.run_folder import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def main() -> None:
         result = json.loads((folder / "result.json").read_text())
         term = next(iter(load(config).points))
         maps[config.stem] = residual_maps(
-            load_solution(folder), Run(folder).arrays("solution.npz")
+            distgram.load(folder), Run(folder).arrays("solution.npz")
         )[term]
         figures = ", ".join(f"{key} {result[key]:.2e}" for key in SHOWN)
         print(

@@ -9,15 +9,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from distgram.run.assemble import Assembled
 from jaxtyping import Array
 
 from distgram.linalg.mesh import replicate
-from distgram.linalg.rows import Points, make_points
+from distgram.linalg.rows import Points, lay_out
 from distgram.linalg.spectrum import Spectrum
 from distgram.linalg.tsqr import spectrum_of_triangle, triangle
 from distgram.points.draw import probe
 from distgram.rules.rule import Rule
+from distgram.run.stage import Stage
 
 SAMPLE_BYTES = 2**26  # of the rows [J | r] that are computed to see how long one takes
 ORDER = 512  # of the squares that are factored: a cubic law leads from there to P
@@ -66,23 +66,30 @@ def trials(rule: Rule, p: int) -> int:
     return sum(asked)
 
 
-def measure(run: Assembled, trials: int) -> Rates:
+def measure(run: Stage, trials: int) -> Rates:
     """The rates of the device of a run on one device."""
-    theta, points = replicate(run.residual.mesh, run.model.theta0), _sample(run)
-    residual = run.residual
-    rows = jax.eval_shape(residual.rows, theta, points).shape[0]
+    theta, points = replicate(run.mesh, run.model.theta0), _sample(run)
+    block = run.residual.block
+    rows = jax.eval_shape(block, theta, points).shape[0]
+
+    def term_losses(theta, points):
+        return run.residual.rows(theta, points).term_losses()
+
+    def losses(thetas, points):
+        return run.residual.rows(thetas[0], points).losses(thetas)
+
     thetas = jnp.tile(theta, (trials, 1))
     rng = np.random.default_rng(0)
     square = jnp.asarray(rng.standard_normal((ORDER + 1, ORDER + 1)))
     tall = jnp.asarray(rng.standard_normal((8 * ORDER, ORDER)))
     return Rates(
         row=Work(
-            _flops(residual.rows, theta, points) / rows,
-            _seconds(residual.rows, theta, points) / rows,
+            _flops(block, theta, points) / rows,
+            _seconds(block, theta, points) / rows,
         ),
         loss=Work(
-            _flops(residual.term_losses, theta, points) / rows,
-            _seconds(residual.losses, thetas, points) / (rows * trials),
+            _flops(term_losses, theta, points) / rows,
+            _seconds(losses, thetas, points) / (rows * trials),
         ),
         qr=qr_flops(*tall.shape) / _seconds(triangle, tall),
         product=2 * tall.size * ORDER / _seconds(lambda a: a.T @ a, tall),
@@ -100,13 +107,13 @@ def qr_flops(m: int, n: int) -> float:
     return 2 * n**2 * (max(m, n) - n / 3)
 
 
-def _sample(run: Assembled) -> tuple[Points, ...]:
+def _sample(run: Stage) -> tuple[Points, ...]:
     """Uniform points, as many of each term as is its share."""
     room = SAMPLE_BYTES // (8 * (run.model.p + 1))
-    count = min(run.config.memory.chunk, run.size, max(room, 16))
-    shares = [count * run.config.points[t.name].count / run.size for t in run.terms]
+    count = min(run.setup.memory.chunk, run.size, max(room, 16))
+    shares = [count * run.draws[t.name].count / run.size for t in run.terms]
     return tuple(
-        make_points(run.residual.mesh, t, probe(t, max(1, round(share))), None, 1)
+        lay_out(run.mesh, t, probe(t, max(1, round(share))), None, 1)
         for t, share in zip(run.terms, shares, strict=True)
     )
 

@@ -20,7 +20,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -68,37 +67,22 @@ KEPT = ("l2_error", "mean_square_residual", "heldout_residual", "seconds", "step
 
 
 def cell(problem: str, sampler: str, seed: int, steps: int | None, path: Path) -> None:
-    """Solve one cell in this process, timing the moves; write its figures."""
-    from distgram.config.schema import check, dump
+    """Solve one cell in this process; write its figures."""
+    from distgram.config.build import build
+    from distgram.config.schema import check
     from distgram.linalg.mesh import make_mesh
-    from distgram.linalg.precision import set_precision
-    from distgram.points.placing import Placing
-    from distgram.run.solve import solve
-    from distgram.store import recording
+    from distgram.run.front import solve
 
-    set_precision()
-    moves: list[float] = []
-    move, compiled = Placing.__call__, Placing.compile
-
-    def timed(self, state):
-        began = time.perf_counter()
-        state = move(self, state)
-        moves.append(time.perf_counter() - began)
-        return state
-
-    def compile(self, state):
-        compiled(self, state)
-        moves.clear()  # the rehearsal, before the clock starts
-
-    Placing.__call__, Placing.compile = timed, compile  # type: ignore[method-assign]
     tree = PROBLEMS[problem] | {"sampling": SAMPLERS[sampler]}
     run = tree["run"] | {"seed": seed} | ({} if steps is None else {"steps": steps})
-    config, folder = check(tree | {"run": run}), path.with_suffix("")
-    recording.start(folder, dump(config), force=True)
-    values = solve(config, make_mesh(1), folder).values()
+    objects = build(check(tree | {"run": run}))
+    folder = path.with_suffix("")
+    result = solve(**objects, run_dir=folder, force=True, mesh=make_mesh(1), progress=False).result
+    assert result is not None
+    values = result.values()
     figures = {key: values[key] for key in KEPT} | {"overfitted": values["overfitted"]}
-    spent = sum(moves)
-    figures |= {"S": values["S"], "P": values["P"], "moves": len(moves)}
+    spent = values["seconds_by_part"].get("placing points", 0.0)
+    figures |= {"S": values["S"], "P": values["P"]}
     figures |= {"ratio": values["heldout_residual"] / values["mean_square_residual"]}
     figures |= {"overhead_percent": 100 * spent / (values["seconds"] - spent)}
     partial = path.with_suffix(".tmp")

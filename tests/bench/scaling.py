@@ -36,11 +36,12 @@ def laplace5d_tree(size: int, hidden: list[int]) -> dict:
 
 def laplace5d(size: int, hidden: list[int]):
     """`laplace5d_tree` on all devices."""
+    from distgram.config.build import setup
     from distgram.config.schema import check
     from distgram.linalg.mesh import make_mesh
-    from distgram.run.assemble import assemble
+    from distgram.run.stage import build_stage
 
-    return assemble(check(laplace5d_tree(size, hidden)), make_mesh())
+    return build_stage(setup(check(laplace5d_tree(size, hidden))), make_mesh())
 
 
 def peak_mib() -> float:
@@ -57,17 +58,12 @@ def timed(function, *args) -> float:
 
 def one_step(size: int, hidden: list[int], repeat: int) -> dict:
     """The least time of one whole step, and the peak of the process that took it."""
-    import jax
-
-    from distgram.linalg.mesh import replicate
+    from distgram.run.solve import compiled_step
     from distgram.run.state import start
-    from distgram.run.step import make_step
 
     run = laplace5d(size, hidden)
     state = start(run)
-    theta = replicate(run.residual.mesh, run.model.theta0)
-    args = (theta, state.method_state, state.points)
-    step = jax.jit(make_step(run)).lower(*args).compile()
+    args, step = (state.theta, state.method, state.points), compiled_step(run, state)
     step(*args)  # the first touches memory for the first time
     seconds = min(timed(step, *args) for _ in range(repeat))
     return {"S": run.size, "P": run.model.p, "step_seconds": seconds, "peak_mib": peak_mib()}
@@ -78,26 +74,27 @@ def early_steps(factorization: str, steps: int) -> dict:
     import jax
     import numpy as np
 
-    from distgram.config.schema import check
+    from distgram.config.schema import FACTORIZATIONS
     from distgram.linalg.mesh import make_mesh
-    from distgram.run.assemble import assemble
+    from distgram.net.mlp import MLP
+    from distgram.pde.registry import get
+    from distgram.run.setup import Setup
+    from distgram.run.solve import compiled_step
+    from distgram.run.stage import build_stage
     from distgram.run.state import start
-    from distgram.run.step import make_step
 
-    tree = {
-        "problem": {"name": "laplace2d"},
-        "model": {"hidden": [44, 44], "hard_constraint": True, "features": "normalize"},
-        "points": {"interior": {"count": 8192}},
-        "rule": {"name": "adaptive_ratio"},
-        "factorization": {"name": factorization},
-    }
-    run = assemble(check(tree), make_mesh())
+    setup = Setup(
+        get("laplace2d"),
+        MLP([44, 44], features="normalize"),
+        {"interior": 8192},
+        factorization=FACTORIZATIONS[factorization](),
+        hard_constraint=True,
+    )
+    run = build_stage(setup, make_mesh())
     state = start(run)
-    args = (state.theta, state.method_state, state.points)
-    step = jax.jit(make_step(run)).lower(*args).compile()
-    jax.block_until_ready(step(*args))
+    theta, method, step = state.theta, state.method, compiled_step(run, state)
+    jax.block_until_ready(step(theta, method, state.points))
     rows = []
-    theta, method = state.theta, state.method_state
     for _ in range(steps):
         seconds = timed(step, theta, method, state.points)
         theta, method, info, seen = step(theta, method, state.points)
@@ -109,25 +106,21 @@ def early_steps(factorization: str, steps: int) -> dict:
 
 def million(size: int) -> dict:
     """One whole step at a million points, and its parts alone."""
-    import jax
     import step as parts_of
 
-    from distgram.linalg.mesh import replicate
+    from distgram.run.solve import compiled_step
     from distgram.run.state import start
-    from distgram.run.step import make_step
 
     run = laplace5d(size, [150])
     state = start(run)
-    theta = replicate(run.residual.mesh, run.model.theta0)
-    args = (theta, state.method_state, state.points)
     began = time.perf_counter()
-    step = jax.jit(make_step(run)).lower(*args).compile()
+    step = compiled_step(run, state)
     compile_seconds = time.perf_counter() - began
-    seconds = timed(step, *args)
+    seconds = timed(step, state.theta, state.method, state.points)
     peak = peak_mib()
     parts = {
         name: timed(parts_of.compiled(function, inputs), *inputs)
-        for name, (function, inputs) in parts_of.pieces(run, theta, state.points).items()
+        for name, (function, inputs) in parts_of.pieces(run, state.theta, state.points).items()
     }
     return {
         "S": run.size,

@@ -25,34 +25,29 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.linalg.tsqr import spectrum_of_triangle
+from distgram.linalg.tsqr import TSQR, spectrum_of_triangle
+from distgram.net.mlp import MLP
+from distgram.pde.registry import get
+from distgram.rules.anagram import ANaGRAM
 from distgram.rules.line_search import GridSearch
-from distgram.run.assemble import Assembled, assemble, draw_points, place_points
-from distgram.run.step import make_step
+from distgram.run.setup import Setup
+from distgram.run.solve import natural_gradient_step
+from distgram.run.stage import Stage, build_stage
 
 SIZES = ((4000, 500), (14222, 1778))
 TRIALS = 31
+CUTOFF = float((449 * 2.0**-52) ** 0.5)  # √(εP), relative to σ_max
 
 
-def laplace5d(interior: int, boundary: int) -> Assembled:
+def laplace5d(interior: int, boundary: int) -> Stage:
     """The source's setting: 2-layer network of width 64 (P = 449), cutoff √(εP) σ_max."""
-    return assemble(
-        check(
-            {
-                "problem": {"name": "laplace5d"},
-                "model": {"hidden": [64]},
-                "points": {"interior": {"count": interior}, "boundary": {"count": boundary}},
-                "rule": {"name": "anagram", "relative_cutoff": float((449 * 2.0**-52) ** 0.5)},
-            }
-        ),
-        make_mesh(1),
-    )
+    points, rule = {"interior": interior, "boundary": boundary}, ANaGRAM(relative_cutoff=CUTOFF)
+    return build_stage(Setup(get("laplace5d"), MLP([64]), points, rule), make_mesh(1))
 
 
-def obvious_step(run: Assembled):
+def obvious_step(run: Stage):
     """(θ, points) -> (θ, loss there): nested derivatives, dense SVD, one vmap over the trials."""
     interior, boundary = run.terms
 
@@ -73,7 +68,7 @@ def obvious_step(run: Assembled):
         r = rows(lambda t, x, w: weighted(theta, t, x, w), points)
         jacobian = rows(lambda t, x, w: jax.grad(weighted)(theta, t, x, w), points)
         v, s, ut = jnp.linalg.svd(jacobian, full_matrices=False)
-        keep = s >= run.method.relative_cutoff * s[0]
+        keep = s >= CUTOFF * s[0]
         direction = jnp.where(keep, v.T @ r / s, 0.0) @ ut
         etas = 0.5 ** jnp.arange(TRIALS)
 
@@ -87,32 +82,35 @@ def obvious_step(run: Assembled):
     return step
 
 
-def pieces(run: Assembled, theta, points) -> dict[str, tuple]:
+def pieces(run: Stage, theta, points) -> dict[str, tuple]:
     """The parts of our step, each compiled alone: name -> (function, arguments).
 
     The Jacobian goes block by block, as in the step, and is not kept. 'rows_and_triangle' has both
     the Jacobian and the QR: alone, a QR of stored rows would first copy them, which the step does
     not do.
     """
-    residual, tsqr = run.residual, run.factorization
-    direction = jnp.ones_like(theta)
-    r = jax.jit(lambda theta, points: tsqr.reduce(residual, theta, points))(theta, points)
+    residual, direction = run.residual, jnp.ones_like(theta)
+
+    def reduce(theta, points):
+        return TSQR().reduce(residual.rows(theta, points))
+
+    r = jax.jit(reduce)(theta, points)
     jax.block_until_ready(r)  # or the first part that is timed would wait for it
 
     def jacobian(theta, points):
         split = jax.tree.map(lambda a: a.reshape(residual.blocks, -1, *a.shape[1:]), points)
         # The barrier: all rows of a block are computed, though one is looked at.
         return lax.map(
-            lambda block: lax.optimization_barrier(residual.rows(theta, block))[0], split
+            lambda block: lax.optimization_barrier(residual.block(theta, block))[0], split
         )
 
     def trials(theta, points):
-        losses_at = lambda thetas: residual.losses(thetas, points)  # noqa: E731
+        losses_at = residual.rows(theta, points).losses
         return GridSearch()(losses_at, theta, direction, losses_at(theta[None])[0])
 
     return {
         "jacobian": (jacobian, (theta, points)),
-        "rows_and_triangle": (lambda t, p: tsqr.reduce(residual, t, p), (theta, points)),
+        "rows_and_triangle": (reduce, (theta, points)),
         "svd": (spectrum_of_triangle, (r,)),
         "trial_losses": (trials, (theta, points)),
     }
@@ -131,8 +129,8 @@ def seconds(function, args) -> float:
 def case(interior: int, boundary: int, repeat: int) -> dict:
     """Time both steps in turn, then the parts of ours; check that both steps are the same."""
     run = laplace5d(interior, boundary)
-    points, theta = place_points(run, draw_points(run)), run.model.theta0
-    our_step = make_step(run)
+    points, theta = run.points(), run.model.theta0
+    our_step = natural_gradient_step(run)
     args = (theta, points)
     ours = compiled(lambda theta, points: our_step(theta, ((), ()), points)[::2], args)
     naive = compiled(obvious_step(run), args)
@@ -145,7 +143,7 @@ def case(interior: int, boundary: int, repeat: int) -> dict:
     loss_difference = abs(float(info.loss) / float(naive_loss) - 1.0)
     # Rounding E of the rows moves a direction of relative cutoff κ by about ‖E‖/κ: here some eps/κ,
     # with some hundred roundings in E.
-    bound = 1e3 * 2.0**-52 / run.method.relative_cutoff
+    bound = 1e3 * 2.0**-52 / CUTOFF
     if not (step_difference < bound and loss_difference < bound):
         raise SystemExit(
             f"the two steps differ: {step_difference:.1e} in the step, {loss_difference:.1e} in "

@@ -31,17 +31,19 @@ if __name__ == "__main__":  # one thread a device, and eight devices unless a pr
         " --xla_cpu_multi_thread_eigen=false"
     )
 
+import jacobi
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from distgram.config.schema import check
-from distgram.linalg.factorization import jacobi
 from distgram.linalg.mesh import make_mesh, replicate
 from distgram.linalg.precision import set_precision
-from distgram.linalg.tsqr import spectrum_of_triangle
-from distgram.run.assemble import assemble, draw_points, place_points
+from distgram.linalg.tsqr import TSQR, spectrum_of_triangle
+from distgram.net.mlp import MLP
+from distgram.pde.registry import get
+from distgram.run.setup import Setup
+from distgram.run.stage import build_stage
 
 EPS = 2.0**-52
 MODELLED = (1, 2, 4, 8, 16, 32, 64)
@@ -62,15 +64,10 @@ def timed(function, args, repeat: int):
 def of_laplace5d(hidden: int, repeat: int) -> tuple[np.ndarray, dict]:
     """The triangle of a network of one hidden layer, and what it and its SVD cost."""
     count = 8 * (7 * hidden + 1)
-    config = {
-        "problem": {"name": "laplace5d"},
-        "model": {"hidden": [hidden]},
-        "points": {"interior": {"count": count - count // 9}, "boundary": {"count": count // 9}},
-        "rule": {"name": "anagram", "relative_cutoff": 1e-8},
-    }
-    run = assemble(check(config), make_mesh(1))
-    args = (run.model.theta0, place_points(run, draw_points(run)))
-    r, rows = timed(lambda t, p: run.factorization.reduce(run.residual, t, p), args, repeat)
+    points = {"interior": count - count // 9, "boundary": count // 9}
+    run = build_stage(Setup(get("laplace5d"), MLP([hidden]), points), make_mesh(1))
+    args = (run.model.theta0, run.points())
+    r, rows = timed(lambda t, p: TSQR().reduce(run.residual.rows(t, p)), args, repeat)
     _, svd = timed(spectrum_of_triangle, (r,), repeat)
     return np.asarray(r), {"P": run.model.p, "S": run.size, "rows_and_triangle": rows, "svd": svd}
 

@@ -1,12 +1,13 @@
-"""The table of the README: every config over the ten seeds, resumable, means and spreads.
+"""Every config over the ten seeds of the source, resumable: means and standard deviations.
 
     python tests/bench/table.py [--configs a b ...] [--seeds n] [--jobs n] [--out runs/table]
+                                [--results runs/table]
 
 A run whose result.json exists is not run again, unless its config has changed since; an interrupted
-one is resumed. Each job gets its
-share of the cores, in whole BLAS threads: LAPACK's spinning threads slow each other down badly
-when there are more of them than cores. The last lines are the table in Markdown; it is also
-written to <out>/table.md, with the figures in table.json.
+one is resumed. Each job gets its share of the cores, in whole BLAS threads: LAPACK's spinning
+threads slow each other down badly when there are more of them than cores. The figures go to
+<results>/table-DATE.json, beside those of the same day that are not measured again; in
+tests/bench/results they are what `tables.py` makes the READMEs' tables from.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
+
+from tables import provenance
 
 from distgram.config.schema import dump, load
 from distgram.report.compare import summary
@@ -61,20 +62,14 @@ def run_one(config: Path, seed: int, out: Path, threads: int) -> Path:
     return folder
 
 
-def number(mean: float | None, std: float | None) -> str:
-    """'mean ± std' with two figures."""
-    if mean is None:
-        return ""
-    return f"{mean:.2e}" if std is None else f"{mean:.2e} ± {std:.1e}"
-
-
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing, then write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--configs", nargs="*", help="config names; all by default")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)))
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "table")
+    parser.add_argument("--results", type=Path, help="folder of table-DATE.json; <out> by default")
     arguments = parser.parse_args()
     configs = [
         path
@@ -84,8 +79,8 @@ def main() -> None:
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     jobs = [(config, seed) for config in configs for seed in SEEDS[: arguments.seeds]]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        folders = list(pool.map(lambda job: run_one(*job, arguments.out, threads), jobs))
-    rows = []
+        folders = list(pool.map(lambda job: run_one(job[0], job[1], arguments.out, threads), jobs))
+    rows = {}
     for config in configs:
         done = [
             folder
@@ -93,29 +88,14 @@ def main() -> None:
             if c == config and ended(folder)
         ]
         if done:
-            (row,) = summary(done)
-            rows.append({"config": config.stem} | row)
-    lines = [
-        f"{date.today()}, {platform.machine()}, {arguments.jobs} job(s) of {threads} thread(s), "
-        f"jax {version('jax')}, numpy {version('numpy')}, Python {platform.python_version()}.",
-        "",
-        "| config | seeds | L2 error | mean square residual | held-out | steps | seconds | ended |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = [
-            number(row[f"{key}_mean"], row[f"{key}_std"])
-            for key in ("l2_error", "mean_square_residual", "heldout_residual")
-        ]
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(row["reasons"].items()))
-        lines.append(
-            f"| {row['config']} | {row['runs']} | {' | '.join(cells)} | {row['steps_mean']:.0f} | "
-            f"{row['seconds_mean']:.0f} ± {row['seconds_std'] or 0:.0f} | {reasons} |"
-        )
-    text = "\n".join(lines) + "\n"
-    (arguments.out / "table.md").write_text(text, encoding="utf-8")
-    (arguments.out / "table.json").write_text(json.dumps(rows, indent=1, default=dict) + "\n")
-    print(text)
+            (rows[config.stem],) = summary(done)
+    path = (arguments.results or arguments.out) / f"table-{date.today()}.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else {}
+    about = provenance("tests/bench/table.py")
+    about["machine"] += f"; {arguments.jobs} run(s) at a time, {threads} thread(s) each"
+    text = json.dumps(about | {"rows": before | rows}, indent=1, default=dict, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(path)
 
 
 if __name__ == "__main__":

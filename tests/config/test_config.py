@@ -9,8 +9,9 @@ import pytest
 import tomli_w
 from pydantic import ValidationError
 
+from distgram.config.build import setup
 from distgram.config.schema import Config, check, dump, load
-from distgram.errors import ConfigError
+from distgram.errors import ConfigError, ModelError, ProblemError, RuleError, UserError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -47,9 +48,9 @@ def tree(**changes):
     return out
 
 
-def refused(changed) -> str:
-    with pytest.raises(ConfigError) as error:
-        check(changed)
+def refused(changed, kind: type[UserError] = ConfigError) -> str:
+    with pytest.raises(kind) as error:
+        setup(check(changed))
     message = str(error.value)
     assert "\n" not in message and message.endswith(".")
     return message
@@ -112,34 +113,50 @@ def test_an_unknown_rule_names_the_nearest(name, near):
     "changes, key, value",
     [
         ({"run__steps": "many"}, "run.steps", "'many'"),
-        ({"run__steps": -1}, "run.steps", "-1"),
         ({"run__steps": 1.5}, "run.steps", "1.5"),
-        ({"run__min_decrease": 1.0}, "run.min_decrease", "1.0"),
-        ({"run__target_l2": 0.0}, "run.target_l2", "0.0"),
         ({"run__time_budget_s": float("inf")}, "run.time_budget_s", "inf"),
-        ({"model__hidden": []}, "model.hidden", "[]"),
-        ({"model__hidden": [8, 0]}, "model.hidden.1", "0"),
+        ({"model__hidden": [8, 0.5]}, "model.hidden.1", "0.5"),
         ({"model__gain": float("nan")}, "model.gain", "nan"),
         ({"model__activation": 3}, "model.activation", "3"),
-        ({"points": {}}, "points", "{}"),
-        ({"points__interior__count": 0}, "points.interior.count", "0"),
         ({"rule__cutoff": "small"}, "rule.cutoff", "'small'"),
-        (
-            {
-                "points__interior__focus": {
-                    "axis": 0,
-                    "center": 0.0,
-                    "width": 1.0,
-                    "fraction": 1.0,
-                }
-            },
-            "points.interior.focus.fraction",
-            "1.0",
-        ),
     ],
 )
-def test_a_wrong_value_is_named_with_its_key(changes, key, value):
+def test_a_value_of_another_type_is_named_with_its_key(changes, key, value):
     assert refused(tree(**changes)).startswith(f"{key} = {value}: ")
+
+
+FOCUS = {"axis": 0, "center": 0.0, "width": 1.0, "fraction": 0.5}
+
+
+@pytest.mark.parametrize(
+    "changes, key, value, kind",
+    [
+        ({"run__steps": -1}, "run.steps", "-1", UserError),
+        ({"run__min_decrease": 1.0}, "run.min_decrease", "1.0", UserError),
+        ({"run__target_l2": 0.0}, "run.target_l2", "0.0", UserError),
+        ({"run__log_every": 0}, "run.log_every", "0", UserError),
+        ({"model__hidden": []}, "model.hidden", "()", ModelError),
+        ({"model__hidden": [8, 0]}, "model.hidden", "(8, 0)", ModelError),
+        ({"model__stretch": [{"axis": 0, "center": 0.5, "width": 0.0}]}, "model.stretch.0.width",
+         "0.0", ModelError),
+        ({"points__interior__count": 0}, "points.interior.count", "0", ProblemError),
+        ({"points__interior__focus": FOCUS | {"fraction": 1.0}}, "points.interior.focus.fraction",
+         "1.0", ProblemError),
+        ({"rule": {"name": "adaptive_ratio", "window": 0.0}}, "rule.window", "0.0", RuleError),
+        ({"rule__line_search": {"name": "grid", "count": 0}}, "rule.line_search.count", "0",
+         RuleError),
+        ({"sampling": {"name": "rad", "every": 0}}, "sampling.every", "0", RuleError),
+        ({"sampling": {"name": "rad", "every": 1, "grow": {"budget": 9, "factor": 1.0}}},
+         "sampling.grow.factor", "1.0", RuleError),
+        ({"problem__name": "burgers", "unknown": {"viscosity": {"initial": 1.0, "scale": -1.0}}},
+         "unknown.viscosity.scale", "-1.0", ProblemError),
+        ({"time": {"slabs": 0}}, "time.slabs", "0", ProblemError),
+        ({"memory__budget_gib": 0.0}, "memory.budget_gib", "0.0", UserError),
+    ],
+)  # fmt: skip
+def test_a_value_outside_its_range_is_named_with_its_key(changes, key, value, kind):
+    """The objects refuse it; the config says where it stands."""
+    assert refused(tree(**changes), kind).startswith(f"{key} = {value}: ")
 
 
 def test_exactly_one_of_name_and_file():
@@ -148,17 +165,20 @@ def test_exactly_one_of_name_and_file():
         assert "exactly one of 'name'" in message and "'file'" in message
 
 
-@pytest.mark.parametrize(
-    "missing, message",
-    [
-        ("points", "points is missing."),
-        ("problem", "problem is missing."),
-    ],
-)
-def test_a_missing_table(missing, message):
+def test_a_missing_problem():
     changed = tree()
-    del changed[missing]
-    assert refused(changed) == message
+    del changed["problem"]
+    assert refused(changed) == "problem is missing."
+
+
+@pytest.mark.parametrize("points", [None, {}])
+def test_points_may_be_left_out(points):
+    """All of them: the run then chooses. Some of them: that is a mistake."""
+    changed = tree()
+    del changed["points"]
+    if points is not None:
+        changed["points"] = points
+    assert setup(check(changed)).points is None
 
 
 def test_a_rule_without_a_name_lists_them():

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import itertools
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distgram.config.schema import PointsConfig
 from distgram.errors import ProblemError, RegionError
 from distgram.geometry.quadrature import RULES, clenshaw_curtis, gauss_legendre, quadrature
 from distgram.geometry.regions import Box, Faces, Sites
 from distgram.geometry.samplers import QUADRATURES
 from distgram.linalg.mesh import make_mesh
-from distgram.linalg.rows import make_points
+from distgram.linalg.rows import lay_out
 from distgram.pde.operators import value
 from distgram.pde.problem import Term
-from distgram.points.draw import draw
+from distgram.points.draw import Draw, draw
 
 BOX = Box((-1.0, 0.5), (2.0, 1.0))
 DEGREE = {"gauss_legendre": lambda k: 2 * k - 1, "clenshaw_curtis": lambda k: k - 1}
@@ -85,28 +83,28 @@ def test_hundreds_of_nodes_stay_exact():
 def test_the_loss_is_the_quadrature_of_the_squared_residual(rule):
     """Points drawn as a config asks, with their weights: the sum of the squared rows of x y² is
     the mean of its square, and padding adds nothing."""
-    term = Term(value, lambda x: jnp.zeros(1), BOX, weight=2.0, name="interior")
-    x, density = draw(term, PointsConfig(count=25, sampler=rule), [0, 0])
-    points = make_points(make_mesh(8), term, x, density, 1)
+    term = Term(value, 0.0, BOX, weight=2.0, name="interior")
+    x, density = draw(term, Draw(count=25, sampler=rule), [0, 0])
+    points = lay_out(make_mesh(8), term, x, density, 1)
     rows = np.asarray(points.sqrt_weight) * np.prod(np.asarray(points.x) ** [1, 2], axis=1)
     exact = 2.0 * power(-1, 2, 2) * power(0.5, 1, 4)
     assert len(rows) == 32 and np.sum(rows**2) == pytest.approx(exact, rel=1e-14)
 
 
 def test_what_cannot_be_is_named():
-    sites = Term(value, lambda x: jnp.zeros(1), Sites(np.zeros((4, 2))), name="data")
-    interior = Term(value, lambda x: jnp.zeros(1), BOX, name="interior")
+    sites = Term(value, 0.0, Sites(np.zeros((4, 2))), name="data")
+    interior = Term(value, 0.0, BOX, name="interior")
     focus = {"axis": 0, "center": 0.0, "width": 0.1, "fraction": 0.5}
     wanted = {"count": 10, "sampler": "gauss_legendre"}
     with pytest.raises(RegionError, match=r"points.interior: Box: n=10 .*nearest are 9 and 16"):
-        draw(interior, PointsConfig(**wanted), [0])
+        draw(interior, Draw(**wanted), [0])
     with pytest.raises(RegionError, match="Faces: n=10 .*nearest are 8 and 12"):
         quadrature(Faces(BOX), 10, "clenshaw_curtis")
     with pytest.raises(RegionError, match="points.data: Sites: .*expected a Box or Faces"):
-        draw(sites, PointsConfig(**wanted), [0])
+        draw(sites, Draw(**wanted), [0])
     with pytest.raises(ProblemError, match="points.interior.focus: .*gauss_legendre"):
-        draw(interior, PointsConfig(**wanted, focus=focus), [0])
+        draw(interior, Draw(**wanted, focus=focus), [0])
     with pytest.raises(RegionError, match="did you mean 'clenshaw_curtis'"):
-        draw(interior, PointsConfig(count=9, sampler="clenshaw_curtiss"), [0])
+        draw(interior, Draw(count=9, sampler="clenshaw_curtiss"), [0])
     with pytest.raises(RegionError, match="its nodes have weights"):
         BOX.sample(9, 0, "gauss_legendre")

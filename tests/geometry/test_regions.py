@@ -115,7 +115,10 @@ def test_initial_is_the_lower_face_in_time():
     x = start.sample(41, 0, "grid")
     assert start.measure() == 2.0 and (x[:, 0] == 0.5).all()
     np.testing.assert_allclose(x[:, 1], np.linspace(-1, 1, 41), rtol=0, atol=1e-15)
-    assert (Initial(box, time_axis=1).sample(9, 0)[:, 1] == -1.0).all()
+    assert (box.start(axis=1).sample(9, 0)[:, 1] == -1.0).all()
+    assert (box.end().sample(9, 0)[:, 0] == 1.0).all()
+    assert box.walls().faces == ((1, 0), (1, 1)) and box.walls(time=1).faces == ((0, 0), (0, 1))
+    assert box.boundary == Faces(box) and box.face(1, 0) == Faces(box, ((1, 0),))
 
 
 def test_faces_of_an_interval_are_its_ends():

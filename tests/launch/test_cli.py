@@ -12,21 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli_runs import TINY, Folder, metrics, no_figures
-from distgram.config.rules import FACTORIZATIONS, RULES
 from distgram_launch.live import Progress
 
 import distgram
-from distgram.config.schema import RunConfig
+from distgram.config.schema import FACTORIZATIONS, RULES
 from distgram.errors import SolutionError
 from distgram.pde import operators
 from distgram.pde.registry import get, names
+from distgram.run.setup import Limits
 
 ROOT = Path(__file__).parents[2]
 JSON_KEYS = [
     *("problem", "rule", "P", "S", "devices", "steps", "seconds", "compile_seconds"),
     "seconds_by_part",
     *("mean_square_residual", "heldout_residual", "l2_error", "relative_l2_error"),
-    *("reason", "overfitted", "run_dir"),
+    *("error_estimate", "reason", "overfitted", "run_dir"),
 ]
 
 HELMHOLTZ = """
@@ -169,7 +169,9 @@ def test_the_run_folder_explains_itself(solved):
     }
     assert "seed = 3" in (solved.path / "run" / "config.toml").read_text()
     drawn = {p.stem for p in (solved.path / "run" / "figures").iterdir()}
-    assert drawn == {"solution", "convergence", "spectrum", "cutoff", "points", "residual"}
+    assert drawn == {
+        *("solution", "convergence", "spectrum", "flattening", "cutoff", "points", "residual")
+    }
 
 
 def test_the_default_folder_names_config_and_seed(folder, monkeypatch):
@@ -219,7 +221,7 @@ def test_progress_tells_pace_and_time_left():
     out = io.StringIO()
     values = dict.fromkeys(("rank", "regularization", "step_size", "l2_error"))
     residuals = {"mean_square_residual": 0.5, "terms": {"only": 0.5}, "heldout_residual": 0.25}
-    with Progress(out, RunConfig(steps=110)) as progress:
+    with Progress(out, Limits(steps=110)) as progress:
         progress.watch({"step": 0, "seconds": 0.0} | residuals | values)
         progress.watch({"step": 10, "seconds": 5.0} | residuals | values)
     header, first, second = out.getvalue().splitlines()

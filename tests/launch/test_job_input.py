@@ -121,5 +121,5 @@ def test_only_the_config_and_the_problem_are_uploaded(folder):
     assert not made.exists()
     with job.model_copy(update={"package": True}).environment() as env:
         names = [p.relative_to(env["working_dir"]) for p in Path(env["working_dir"]).rglob("*")]
-        assert Path("launch/cli.py") in names and Path("distgram/solve.py") in names
+        assert Path("distgram_launch/cli.py") in names and Path("distgram/run/solve.py") in names
         assert not any("__pycache__" in p.parts for p in names)

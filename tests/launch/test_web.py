@@ -19,7 +19,7 @@ from distgram_launch.live_page import now
 from distgram_launch.web import Folder, FollowedJob, Server, Source
 from synthetic_runs import Page, make_run
 
-from distgram.config.schema import RunConfig
+from distgram.config.schema import RunTable
 from distgram.errors import ClusterError
 
 
@@ -135,7 +135,7 @@ class Cluster:
 def test_a_job_is_followed_by_its_log_and_its_report_is_that_of_its_folder(tmp_path):
     run, _ = going_on(tmp_path / "run")
     cluster = Cluster((run / "metrics.jsonl").read_text().splitlines()[7])
-    job = Job(run=str(run), config="heat", limits=RunConfig(), layout={})
+    job = Job(run=str(run), config="heat", limits=RunTable(), layout={})
     with served(FollowedJob(cluster, "dg-heat-000000-1", job)) as server:  # type: ignore
         until = time.monotonic() + 300
         while "at step 7: " not in (text := get(server, "/now")[1]):

@@ -36,7 +36,7 @@ def make(name, n, p):
         "tsqr": TSQR(),
         "dual": Dual(),
         "gram": Gram(),
-        "randomized": Randomized((6,), dense),
+        "randomized": Randomized(widths=(6,), dense=dense),
     }[name]
 
 
@@ -67,11 +67,11 @@ def compiled(name, devices, n, p, blocks=1):
             enough = (spectrum.beyond(rank) < alpha) | (spectrum.left_out == 0)
             return Determined(enough, rank, TOLERANCE)
 
-        spectrum, state = factorization(residual, jnp.zeros(p), points, needs, state)
+        spectrum, state = factorization(residual.rows(jnp.zeros(p), points), needs, state)
         rank = needs(spectrum).rank
         return spectrum, rank, spectrum.direction(hard_cutoff(spectrum, rank)), state
 
-    return jax.jit(run), factorization.init(residual, jnp.zeros(p), points)
+    return jax.jit(run), factorization.init(residual.rows(jnp.zeros(p), points))
 
 
 def factorize(name, devices, a, b, alpha, blocks=1):
@@ -166,8 +166,9 @@ def test_row_blocks_change_rounding_only(name, n, p):
 def test_orthonormal_columns_over_devices(devices, rows):
     """A = Q R and QᵀQ = I, with fewer and with more rows a device than columns."""
     a = np.random.default_rng(0).standard_normal((devices * rows, 4))
-    residual, _ = M.linear_system(a, a[:, 0], make_mesh(devices))
-    q, r = jax.jit(residual.on_rows(orthonormal))(jnp.asarray(a))
+    residual, points = M.linear_system(a, a[:, 0], make_mesh(devices))
+    on_matrix = residual.rows(jnp.zeros(4), points).on_matrix
+    q, r = jax.jit(on_matrix(orthonormal))(jnp.asarray(a))
     assert np.linalg.norm(q @ r - a) <= BACKWARD * np.linalg.norm(a)
     assert np.array_equal(r, np.triu(r))
     if devices * rows >= 4:

@@ -34,15 +34,15 @@ def decaying(n, p, decay, seed):
 def search(alpha):
     """points, warm state -> (spectrum, warm state), for 120 x 80 matrices, widths 8, 16, 32."""
     residual, points = M.linear_system(np.ones((120, 80)), np.ones(120), make_mesh(2))
-    factorization = Randomized((8, 16, 32), TSQR())
+    factorization = Randomized(widths=(8, 16, 32), dense=TSQR())
     rule = ANaGRAM(cutoff=alpha)
 
     def run(points, state):
         theta = jnp.zeros(80)
         needs = lambda spectrum: rule.needs(spectrum, theta, ())  # noqa: E731
-        return factorization(residual, theta, points, needs, state)
+        return factorization(residual.rows(theta, points), needs, state)
 
-    return jax.jit(run), factorization.init(residual, jnp.zeros(80), points)
+    return jax.jit(run), factorization.init(residual.rows(jnp.zeros(80), points))
 
 
 def points_of(a):
@@ -95,16 +95,13 @@ def test_without_a_dense_one_the_spectrum_says_what_is_missing():
     a = decaying(60, 20, 0.5, 0)
     residual, points = M.linear_system(a, a[:, 0], make_mesh(2))
     for widths, complete in (((4, 8), False), ((4, 20), True)):
-        factorization = Randomized(widths, None)
-        spectrum, _ = jax.jit(
-            lambda points, f=factorization: f(
-                residual,
-                jnp.zeros(20),
-                points,
-                M.everything,
-                f.init(residual, jnp.zeros(20), points),
-            )
-        )(points)
+        factorization = Randomized(widths=widths)
+
+        def factorize(points, factorization=factorization):
+            rows = residual.rows(jnp.zeros(20), points)
+            return factorization(rows, M.everything, factorization.init(rows))
+
+        spectrum, _ = jax.jit(factorize)(points)
         assert spectrum.s.shape == (widths[-1],)
         assert np.max(np.abs(np.asarray(spectrum.s)[:4] - 0.5 ** np.arange(4))) < 1e-4
         assert (float(spectrum.left_out) == 0) == complete

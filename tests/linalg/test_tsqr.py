@@ -10,12 +10,12 @@ import matrices as M
 import numpy as np
 import pytest
 from matrices import EPS, Long
+from stages import stage
 
-from distgram.config.schema import check
-from distgram.linalg.gram import normal_equations
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.tsqr import TSQR, spectrum_of_triangle, triangle
-from distgram.run.assemble import assemble, draw_points, place_points
+from distgram.net.mlp import MLP
+from distgram.run.setup import Memory
 
 P = 16
 LAYOUTS = [(1, 1), (1, 5), (2, 3), (3, 1), (8, 1), (8, 4)]  # devices, row blocks a device
@@ -52,9 +52,9 @@ def compiled(devices: int, blocks: int, equations: int = 1):
     tsqr = TSQR()
 
     def both(points):
-        theta = jnp.zeros(P)
-        spectrum, _ = tsqr(residual, theta, points, M.everything, ())
-        return tsqr.reduce(residual, theta, points), spectrum
+        rows = residual.rows(jnp.zeros(P), points)
+        spectrum, _ = tsqr(rows, M.everything, ())
+        return tsqr.reduce(rows), spectrum
 
     return jax.jit(both)
 
@@ -203,7 +203,7 @@ def test_gram_loses_what_qr_keeps():
     mu = 1e-9
     a = M.lauchli(P, mu)
     residual, points = M.linear_system(a, np.zeros(P + 1), make_mesh(1))
-    gram, _ = normal_equations(residual, jnp.zeros(P), points)
+    gram, _ = residual.rows(jnp.zeros(P), points).normal_equations()
     _, spectrum = factorize(a, np.zeros(P + 1), 1, 1)
     by_gram = np.sqrt(np.abs(np.linalg.eigvalsh(gram)))[-2::-1]
     assert np.max(np.abs(spectrum.s[1:] / mu - 1)) < 1e-6  # eps √P / μ
@@ -229,23 +229,19 @@ def test_non_finite_rows_are_not_hidden():
 def test_memory_is_one_row_block_whatever_s():
     """Ten times the points in ten times the row blocks: temporaries grow by less than these."""
 
-    def temporaries(count, row_block):
-        config = check(
-            {
-                "problem": {"name": "laplace2d"},
-                "model": {"hidden": [16]},
-                "points": {"interior": {"count": count}, "boundary": {"count": count}},
-                "rule": {"name": "adaptive_ratio"},
-                "memory": {"row_block": row_block, "chunk": 64},
-            }
-        )
-        run = assemble(config, make_mesh(1))
-        points, reduce = place_points(run, draw_points(run)), run.factorization.reduce
-        compiled = jax.jit(lambda t, p: reduce(run.residual, t, p)).lower(run.model.theta0, points)
-        return run, compiled.compile().memory_analysis().temp_size_in_bytes
+    def temporaries(count):
+        memory = Memory(row_block=256, chunk=64)
+        points = {"interior": count, "boundary": count}
+        run = stage(network=MLP([16]), points=points, memory=memory)
 
-    run, small = temporaries(512, 256)
-    more, large = temporaries(5120, 256)
+        def reduce(theta, points):
+            return TSQR().reduce(run.residual.rows(theta, points))
+
+        compiled = jax.jit(reduce).lower(run.model.theta0, run.points()).compile()
+        return run, compiled.memory_analysis().temp_size_in_bytes
+
+    run, small = temporaries(512)
+    more, large = temporaries(5120)
     assert more.residual.blocks == 10 * run.residual.blocks
     whole = 8 * more.size * (more.model.p + 1)
     points = 8 * more.size * 3

@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from distgram.run.assemble import build_model, build_problem, open_terms
+from stages import stage
 
-from distgram.config.schema import PointsConfig, check
 from distgram.errors import ModelError, ProblemError
 from distgram.geometry.regions import Box, Faces
 from distgram.net.features import Features, Stretch
+from distgram.net.mlp import MLP
 from distgram.pde.problem import Term
-from distgram.points.draw import weighted
+from distgram.pde.registry import get
+from distgram.points.draw import Decay, Draw, weighted
 
 NONE = jnp.zeros((0, 0))
 BOX = ((0.0, -1.0), (1.0, 1.0))
@@ -63,55 +64,42 @@ def test_a_stretch_spans_the_domain_and_is_steep_at_its_center(f, center):
 
 
 @pytest.mark.parametrize(
-    "wrong, words",
+    "wrong, key",
     [
-        ({"features": "fourier", "even": [1]}, "even goes with"),
-        ({"features": "normalize", "even": [2]}, "axis 2: expected 0 <= axis < 2"),
-        ({"features": "normalize", "even": [1, 1]}, "named twice"),
+        ({"features": "fourier", "even": [1]}, "even"),
+        ({"features": "normalize", "even": [2]}, "even"),
+        ({"features": "normalize", "even": [1, 1]}, r"even = \[1, 1\]"),
+        ({"features": "none", "stretch": [Stretch(1, 0.5, 0.1)]}, "stretch"),
+        ({"features": "normalize", "stretch": [Stretch(2, 0.5, 0.1)]}, "stretch"),
+        ({"features": "normalize", "stretch": [Stretch(1, 3.0, 0.1)]}, "stretch: center = 3.0"),
         (
-            {"features": "normalize", "stretch": [{"axis": 1, "center": 3.0, "width": 0.1}]},
-            "center",
-        ),
-        (
-            {
-                "features": "normalize",
-                "even": [1],
-                "stretch": [{"axis": 1, "center": 0.2, "width": 0.1}],
-            },
-            "give the center above it",
+            {"features": "normalize", "even": [1], "stretch": [Stretch(1, 0.2, 0.1)]},
+            "stretch: center = 0.2",
         ),
     ],
 )
-def test_features_that_do_not_fit_are_refused_by_key(wrong, words):
-    config = check(
-        {"problem": {"name": "heat"}, "model": wrong, "points": {"interior": {"count": 4}}}
-    )
-    with pytest.raises(ModelError, match=words):
-        build_model(config, build_problem(config))
+def test_features_that_do_not_fit_are_refused_by_key(wrong, key):
+    with pytest.raises(ModelError, match=rf"^model\.{key}"):
+        MLP([4], **wrong).build(get("heat"), jax.random.key(0))
 
 
 def test_a_decay_multiplies_operator_and_target():
-    config = check(
-        {
-            "problem": {"name": "heat"},
-            "model": {"features": "normalize", "hard_constraint": True},
-            "points": {"interior": {"count": 4, "decay": {"axis": 0, "rate": 3.0}}},
-        }
+    decay = Decay(axis=0, rate=3.0)
+    run = stage(
+        "heat",
+        network=MLP([32, 32], features="normalize"),
+        hard_constraint=True,
+        points={"interior": Draw(4, decay=decay)},
     )
-    problem = build_problem(config)
-    (term,) = open_terms(config, problem)
-    (plain,) = (t for t in problem.terms if t.name == "interior")
-    field = build_model(config, problem).field(build_model(config, problem).theta0)
-    x = jnp.asarray([0.4, 0.7])
-    expected = np.exp(-1.2) * (plain.operator(field)(x) - plain.target(x))
-    np.testing.assert_allclose(term.operator(field)(x) - term.target(x), expected, rtol=1e-12)
+    (term,) = run.terms
+    (plain,) = (t for t in run.problem.terms if t.name == "interior")
+    field, x = run.model.field(run.model.theta0), jnp.asarray([0.4, 0.7])
+    expected = np.exp(-1.2) * plain.residual(field)(x)
+    np.testing.assert_allclose(term.residual(field)(x), expected, rtol=1e-12)
 
 
 def test_a_decay_needs_a_box_and_a_coordinate_of_it():
-    box = Box(*BOX)
-    zero = lambda x: jnp.zeros(1)  # noqa: E731
-    wanted = PointsConfig.model_validate({"count": 4, "decay": {"axis": 2, "rate": 1.0}})
-    with pytest.raises(ProblemError, match="points.a.decay: axis = 2"):
-        weighted(Term(lambda u: u, zero, box, name="a"), wanted)
-    with pytest.raises(ProblemError, match="region is a Faces"):
-        weighted(Term(lambda u: u, zero, Faces(box), name="a"), wanted)
+    box, wanted = Box(*BOX), Draw(4, decay=Decay(axis=2, rate=1.0))
+    for region in (box, Faces(box)):
+        with pytest.raises(ProblemError, match=r"^points\.a\.decay: "):
+            weighted(Term(lambda u: u, 0.0, region, name="a"), wanted)

@@ -11,8 +11,11 @@ import pytest
 from flax import nnx
 
 from distgram.errors import ModelError
-from distgram.net.mlp import ACTIVATIONS, FEATURES, INITIALIZATIONS, MLP, Features, flatten
+from distgram.net.features import FEATURES, Features
+from distgram.net.mlp import ACTIVATIONS, INITIALIZATIONS, MLP, Perceptron
+from distgram.net.network import flatten
 from distgram.pde.problem import HardConstraint
+from distgram.pde.registry import get
 
 EPS = float(np.finfo(np.float64).eps)
 KEY = jax.random.key(0)
@@ -37,7 +40,7 @@ NUMPY = {
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_network_is_its_formula(activation, scaled):
     """u = W₃ σ(a₂ (W₂ σ(a₁ (W₁ x + b₁)) + b₂)) + b₃, in numpy."""
-    network = MLP(PLAIN, [7, 5], 3, key=KEY, activation=activation, activation_scale=scaled)
+    network = Perceptron(PLAIN, [7, 5], 3, key=KEY, activation=activation, activation_scale=scaled)
     scales = np.array([1.0, 1.0])
     if scaled:
         assert network.scales is not None and np.array_equal(network.scales[...], scales)
@@ -57,7 +60,7 @@ WIDE, IN = 150, 100
 
 def layers(initialization, gain=1.0):
     box = Features("none", (0.0,) * IN, (1.0,) * IN, (None,) * IN)
-    network = MLP(box, [WIDE, WIDE], 80, key=KEY, initialization=initialization, gain=gain)
+    network = Perceptron(box, [WIDE, WIDE], 80, key=KEY, initialization=initialization, gain=gain)
     weights = [np.asarray(w[...]) for w in network.weights]
     return weights, [np.asarray(b[...]) for b in network.biases]
 
@@ -107,9 +110,9 @@ def test_the_initialization_of_the_source():
 def test_layers_and_keys_are_independent(initialization):
     weights, _ = layers(initialization)
     assert not np.allclose(weights[0][:, :IN], weights[1][:, :IN])
-    other = MLP(PLAIN, [5], 1, key=jax.random.key(1), initialization=initialization)
-    one = MLP(PLAIN, [5], 1, key=KEY, initialization=initialization)
-    again = MLP(PLAIN, [5], 1, key=KEY, initialization=initialization)
+    other = Perceptron(PLAIN, [5], 1, key=jax.random.key(1), initialization=initialization)
+    one = Perceptron(PLAIN, [5], 1, key=KEY, initialization=initialization)
+    again = Perceptron(PLAIN, [5], 1, key=KEY, initialization=initialization)
     w, w_other, w_again = (np.asarray(n.weights[0][...]) for n in (one, other, again))
     assert np.array_equal(w, w_again) and not np.array_equal(w, w_other)
 
@@ -125,7 +128,7 @@ def test_normalize_maps_the_domain_to_the_unit_cube():
 def test_periodic_features_are_periodic(modes):
     period = 2.0
     f = features("periodic", periods=(None, period), modes=modes)
-    network = MLP(f, [6], 1, key=KEY)
+    network = Perceptron(f, [6], 1, key=KEY)
     here = jax.vmap(network)(jnp.asarray(X))
     there = jax.vmap(network)(jnp.asarray(X) + jnp.asarray([0.0, period]))
     # The phase, at most 2π modes, is rounded to eps of itself; the network passes it on.
@@ -146,7 +149,7 @@ def test_both_ends_of_a_period_are_the_same_point():
 
 def test_fourier_features_are_fixed_and_scaled():
     f = features("fourier", modes=500, scale=3.0)
-    network = MLP(f, [4], 1, key=KEY)
+    network = Perceptron(f, [4], 1, key=KEY)
     matrix = np.asarray(network.matrix[...])
     assert matrix.shape == (500, 2)
     assert_spread(matrix, 3.0)
@@ -165,7 +168,7 @@ def test_fourier_features_are_fixed_and_scaled():
 def test_number_of_parameters(kind, hidden, scaled, outputs):
     """P = Σ (n_in + 1) n_out, and one scale a hidden layer."""
     f = features(kind, periods=(None, 2.0), modes=4)
-    model = flatten(MLP(f, hidden, outputs, key=KEY, activation_scale=scaled))
+    model = flatten(Perceptron(f, hidden, outputs, key=KEY, activation_scale=scaled))
     width = {"none": 2, "normalize": 2, "periodic": 1 + 8, "fourier": 8}[kind]
     sizes = [width, *hidden, outputs]
     p = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
@@ -176,11 +179,11 @@ def test_the_source_networks_have_their_sizes():
     """2-32-1, 2-64-1, 5-64-1, 2-20-20-20-1: P = 129, 257, 449, 921."""
     for d, hidden, p in ((2, [32], 129), (2, [64], 257), (5, [64], 449), (2, [20] * 3, 921)):
         box = Features("none", (0.0,) * d, (1.0,) * d, (None,) * d)
-        assert flatten(MLP(box, hidden, 1, key=KEY)).p == p
+        assert flatten(Perceptron(box, hidden, 1, key=KEY)).p == p
 
 
 def test_flatten_and_back():
-    network = MLP(PLAIN, [7, 5], 2, key=KEY, activation_scale=True)
+    network = Perceptron(PLAIN, [7, 5], 2, key=KEY, activation_scale=True)
     model = flatten(network)
     assert model.theta0.dtype == jnp.float64
     for x in X[:5]:
@@ -192,7 +195,7 @@ def test_flatten_and_back():
 
 
 def test_hard_constraint_is_the_output_transform():
-    network = MLP(PLAIN, [5], 1, key=KEY)
+    network = Perceptron(PLAIN, [5], 1, key=KEY)
     constraint = HardConstraint(
         lift=lambda x: x[:1] ** 2, distance=lambda x: x[1:] + 1.0, satisfies=("boundary",)
     )
@@ -205,23 +208,50 @@ def test_hard_constraint_is_the_output_transform():
     assert np.array_equal(model.field(7.0 * model.theta0)(jnp.asarray([1.5, -1.0])), [2.25])
 
 
+def test_the_description_builds_the_network_of_a_problem():
+    """Inputs, outputs, domain and periods are those of the problem; the same key, the same θ."""
+    problem = get("burgers")
+    described = MLP([7, 5], activation="sin", features="periodic", modes=2)
+    one, two, other = (flatten(described.build(problem, jax.random.key(k))) for k in (0, 0, 1))
+    assert one.p == (1 + 4 + 1) * 7 + 8 * 5 + 6 * problem.outputs
+    assert np.array_equal(one.theta0, two.theta0) and not np.array_equal(one.theta0, other.theta0)
+    assert one.theta0.dtype == jnp.float64
+    period = (problem.periods or (None, None))[1]
+    here, there = (one.field(one.theta0)(jnp.asarray([0.3, x])) for x in (0.1, 0.1 + period))
+    # The phase, at most 2π modes, is rounded to eps of itself; the network passes it on.
+    assert here.shape == (problem.outputs,) and np.max(np.abs(here - there)) < 1e-15 * 20
+
+
 @pytest.mark.parametrize(
-    "change, key, near",
+    "name, value, near",
     [
-        ({"activation": "tahn"}, "activation", "tanh"),
-        ({"initialization": "fanin"}, "initialization", "fan_in"),
-        ({"kind": "normalise"}, "features", "normalize"),
-        ({"kind": "forier"}, "features", "fourier"),
+        ("activation", "tahn", "tanh"),
+        ("initialization", "fanin", "fan_in"),
+        ("features", "normalise", "normalize"),
+        ("features", "forier", "fourier"),
     ],
 )
-def test_unknown_names_are_answered_with_the_nearest(change, key, near):
-    change = dict(change)
-    f = features(change.pop("kind", "none"))
-    with pytest.raises(ModelError) as error:
-        MLP(f, [5], 1, key=KEY, **change)
-    assert f"model.{key}" in str(error.value) and f"did you mean '{near}'?" in str(error.value)
+def test_unknown_names_are_answered_with_the_nearest(name, value, near):
+    with pytest.raises(ModelError, match=rf"^MLP\.{name} = '{value}' .*'{near}'"):
+        MLP([5], **{name: value})
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("hidden", (20, (), (0,), (5, -1), (2.5,))),
+        ("gain", (0.0, math.inf, math.nan)),
+        ("feature_scale", (0.0, math.inf, math.nan)),
+        ("modes", (0,)),
+    ],
+)
+def test_a_setting_outside_its_range_is_named(name, values):
+    for value in values:
+        with pytest.raises(ModelError) as error:
+            MLP(**{name: value})
+        assert str(error.value).startswith(f"MLP.{name} = {value!r}: ")
 
 
 def test_periodic_features_need_a_period():
-    with pytest.raises(ModelError, match="period"):
-        MLP(features("periodic"), [5], 1, key=KEY)
+    with pytest.raises(ModelError, match=r"^model\.features = 'periodic'"):
+        MLP([5], features="periodic").build(get("laplace2d"), KEY)

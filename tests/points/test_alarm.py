@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distgram.points.alarm import PARTED, PARTING, TREND, heard, overfitted, quiet, warning
+from distgram.points.alarm import PARTED, PARTING, TREND, observe, overfitted, quiet, warning
 
 
 def row(*pairs: tuple[float, float]) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def names(*rows: dict[str, Any]) -> list[str]:
     """The terms overfitted at the last of some rows."""
     alarm = quiet(len(rows[0]["terms"]))
     for r in rows:
-        alarm = heard(alarm, r)
+        alarm = observe(alarm, r)
     found = overfitted(alarm, rows[-1])
     assert [n for n, loud in zip(rows[-1]["terms"], alarm.raised, strict=True) if loud] == found
     return found
@@ -63,7 +63,7 @@ def test_zero_and_nan():
 def test_the_verdict_on_other_parameters_does_not_count_as_a_row():
     alarm = quiet(1)
     for k in range(TREND):
-        alarm = heard(alarm, row((1.0, 2 * PARTING * 1.2**k)))
+        alarm = observe(alarm, row((1.0, 2 * PARTING * 1.2**k)))
     assert overfitted(alarm, row((1.0, 9 * PARTING))) == []
 
 

@@ -8,19 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import chisquare
+from stages import stage
 
-from distgram.config.schema import check
-from distgram.linalg.mesh import make_mesh
+from distgram.errors import RuleError
 from distgram.linalg.spectrum import Spectrum
+from distgram.net.mlp import MLP
 from distgram.points.adaptive.fresh import Fresh
 from distgram.points.adaptive.greedy import Greedy
 from distgram.points.adaptive.leverage import Leverage
+from distgram.points.adaptive.placement import Growth, Placed, View
 from distgram.points.adaptive.proportional import inclusion, systematic
 from distgram.points.adaptive.r3 import R3
 from distgram.points.adaptive.rad import RAD
 from distgram.points.adaptive.rar import RAR
-from distgram.points.adaptive.seen import Seen, Sight, whitening
-from distgram.run.assemble import assemble, draw_points, place_points
+from distgram.points.adaptive.view import Sight, TermView, whitening
+from distgram.points.draw import Draw
 
 RNG = np.random.default_rng(7)
 HERE = RNG.random((40, 1))
@@ -31,9 +33,10 @@ def draw(n: int) -> np.ndarray:
 
 
 @dataclass
-class Known:
+class Known(View):
     """A View with a residual and a leverage in closed form; the greedy choice is the last ones."""
 
+    size: int = 40
     asked: list = field(default_factory=list)
 
     def residual(self, x):
@@ -42,13 +45,16 @@ class Known:
     def leverage(self, x):
         return np.cos(x[:, 0])
 
+    def anew(self):
+        return Placed(draw(self.size))
+
     def greedy(self, x, count, by):
         self.asked.append((len(x), count, by))
         return np.arange(len(x))[-count:]
 
 
 def place(placement, here=HERE, size=40, seed=0):
-    return placement(here, size, draw, Known(), np.random.default_rng(seed))
+    return placement(here, size, draw, Known(size), np.random.default_rng(seed))
 
 
 # -- sampling proportionally ------------------------------------------------------------------
@@ -142,25 +148,51 @@ def test_the_same_generator_gives_the_same_points():
         assert np.array_equal(place(placement, HERE[:30]).x, place(placement, HERE[:30]).x)
 
 
+NAN = float("nan")
+OUTSIDE = [
+    (Growth, "budget", (0,)),
+    (Growth, "factor", (1.0, float("inf"), NAN)),
+    (Growth, "every", (0,)),
+    (Fresh, "every", (0,)),
+    (RAD, "exponent", (0.0, NAN)),
+    (RAD, "floor", (-1.0, NAN)),
+    (RAD, "candidates", (1,)),
+    (RAD, "weights", ("equal",)),
+    (RAR, "start", (0.0, 1.0, NAN)),
+    (RAR, "add", (0.0, 1.0, NAN)),
+    (RAR, "by", ("size",)),
+    (Leverage, "drop", (0.0, 1.0, NAN)),
+    (Leverage, "exponent", (0.0, NAN)),
+    (Greedy, "drop", (0.0, 1.0, NAN)),
+    (Greedy, "by", ("p",)),
+    (Greedy, "candidates", (1,)),
+]
+
+
+@pytest.mark.parametrize("cls, name, values", OUTSIDE)
+def test_a_setting_outside_its_range_is_named(cls, name, values):
+    for value in values:
+        with pytest.raises(RuleError) as error:
+            cls(**({"budget": 100} if cls is Growth else {}) | {name: value})
+        assert str(error.value).startswith(f"{cls.__name__}.{name} = {value!r}: ")
+
+
 # -- what is seen, against a dense oracle -----------------------------------------------------
 
-CONFIG = {
-    "problem": {"name": "laplace2d"},
-    "model": {"hidden": [5]},
-    "points": {"interior": {"count": 60, "weight": 2.0}, "boundary": {"count": 24}},
-}
+POINTS = {"interior": Draw(60, weight=2.0), "boundary": 24}
 
 
 def seen(devices: int):
     """(the view of the interior, its points, dense [J | r] of the interior rows, the spectrum)."""
-    run = assemble(check(CONFIG), make_mesh(devices))
-    points, theta = place_points(run, draw_points(run)), run.model.theta0
-    rows = np.asarray(run.residual.rows(theta, points))
+    run = stage(devices=devices, network=MLP([5]), points=POINTS)
+    points, theta = run.points(), run.model.theta0
+    rows = np.asarray(run.residual.block(theta, points))
     j, r = rows[:, :-1], rows[:, -1]
     u, s, vt = np.linalg.svd(j, full_matrices=False)
     spectrum = Spectrum(jnp.asarray(s), jnp.asarray(vt), jnp.asarray(u.T @ r), jnp.asarray(0.0))
     white = whitening(spectrum, jnp.asarray(12))
-    view = Seen(Sight(run.residual, run.terms[0], 7), theta, lambda: white)
+    sight = Sight(run.residual, run.terms[0], 7)
+    view = TermView(sight, theta, lambda: white, lambda: Placed(x))
     x = np.asarray(points[0].x)[:60]
     interior = np.asarray(points[0].sqrt_weight) > 0
     return view, x, np.flatnonzero(interior), u[:, :12], r, s

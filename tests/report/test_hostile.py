@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,10 @@ from distgram.report.html import Picture
 from distgram.store.run_folder import Run
 
 SCRIPT = "<script>alert(1)</script>"
+KNOWN_TAGS = set(
+    "html head meta title style body main h1 h2 p div table tr th td nav a figure img figcaption "
+    "pre".split()
+)
 
 
 @pytest.fixture
@@ -28,19 +32,6 @@ def blank(monkeypatch):
         monkeypatch.setattr(
             f"distgram.report.{module}.picture", lambda _, *words: Picture(b"", *words)
         )
-
-
-def poisoned(value: Any) -> Any:
-    """The value with every text in it, and every key that no page knows, a script."""
-    if isinstance(value, dict):
-        known = {"title", "alt", "problem", "rule", "run", "name", "seed", *Run.__dict__}
-        return {
-            key if key in known or not isinstance(item, str) else f"{key}{SCRIPT}": poisoned(item)
-            for key, item in value.items()
-        } | {SCRIPT: SCRIPT}
-    if isinstance(value, list):
-        return [*map(poisoned, value), SCRIPT]
-    return SCRIPT if isinstance(value, str) else value
 
 
 def poison(run: Path) -> Path:
@@ -88,18 +79,11 @@ def test_every_text_of_a_run_folder_is_text_on_its_pages(tmp_path):
     for text in texts:
         assert SCRIPT in Page(text).text
         assert "<script" not in text.lower() and "script" not in Page(text).tags
-        tags = {tag for tag in Page(text).tags if tag not in KNOWN_TAGS}
-        assert tags == set()
+        assert set(Page(text).tags) <= KNOWN_TAGS
     # the page of a run that goes on has one script, its own
     page = shell(SCRIPT)
     assert Page(page).tags.count("script") == 1 and "<script nonce=" in page
     assert SCRIPT in Page(page).text and SCRIPT not in page
-
-
-KNOWN_TAGS = set(
-    "html head meta title style body main h1 h2 p div table tr th td nav a figure img figcaption "
-    "pre".split()
-)
 
 
 def test_the_policy_allows_no_script_and_one_style_by_its_hash(tmp_path, blank):
@@ -135,6 +119,7 @@ def test_no_template_lets_a_text_through():
         ("metrics.jsonl", b"\xff\xfe", "metrics.jsonl"),
         ("result.json", "{", "result.json"),
         ("result.json", "[1, 2]", "result.json"),
+        ("result.json", '{"P": 1' + "0" * 5000 + "}", "result.json"),
         ("result.json", "3", "result.json"),
         ("result.json", '{"slabs": 3}', "slabs"),
         ("result.json", '{"slabs": [3]}', "slabs"),
@@ -151,6 +136,7 @@ def test_no_template_lets_a_text_through():
         ("environment.json", '{"processes": "x"}', "processes"),
         ("config.toml", "[problem", "config.toml"),
         ("config.toml", "problem = 3", "problem"),
+        ("config.toml", "a = 1" + "0" * 5000, "config.toml"),
         ("config.toml", "[run]\nseed=1\n[[data]]", "data"),
         ("config.toml", b"\xff", "config.toml"),
         ("solution.npz", "PK", "solution.npz"),
@@ -211,6 +197,16 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, blank, name, key, change):
     np.savez(run / f"{name}.npz", **arrays | ({} if changed is None else {key: changed}))
     with pytest.raises(RunError, match=f"{name}.npz"):
         report(run)
+
+
+def test_a_damaged_file_of_arrays_is_named(tmp_path):
+    run = make_run(tmp_path / "run")
+    whole = (run / "spectra.npz").read_bytes()
+    for at in range(0, len(whole), len(whole) // 40):
+        damaged = whole[:at] + bytes(b ^ 0xFF for b in whole[at : at + 50]) + whole[at + 50 :]
+        (run / "spectra.npz").write_bytes(damaged)
+        with suppress(RunError):
+            Run(run).arrays("spectra.npz")  # or else the values changed, and no more
 
 
 @pytest.mark.parametrize("key", ["slice_axes", "slice_nodes", "slice_at", "slice_u"])

@@ -11,8 +11,9 @@ import pytest
 
 from distgram.geometry.regions import Box
 from distgram.linalg.mesh import make_mesh
-from distgram.linalg.rows import Residual, make_points
-from distgram.net.mlp import MLP, Features, flatten
+from distgram.linalg.rows import Residual, lay_out
+from distgram.net.mlp import Features, Perceptron
+from distgram.net.network import flatten
 from distgram.pde.operators import partial
 from distgram.pde.problem import HardConstraint, Term
 from distgram.report.kernels import Tangent, green, nntk, ntk, tangent
@@ -45,7 +46,7 @@ class Sines:
 def sines(devices: int, rcond: float = 1e-12, p: int = len(J)) -> Tangent:
     mesh = make_mesh(devices)
     residual = Residual((TERM,), Sines(p), mesh, 16, 1)
-    points = (make_points(mesh, TERM, X, None, 1),)
+    points = (lay_out(mesh, TERM, X, None, 1),)
     return tangent(residual, jnp.linspace(-1.0, 1.0, p), points, rcond)
 
 
@@ -99,11 +100,11 @@ def test_a_network_sees_the_exact_function():
     No kernel of rank r is closer in L² than the sines: (Σ_{j>r} (jπ)⁻⁴)^½.
     """
     features = Features("normalize", (0.0,), (1.0,), (None,))
-    network = MLP(features, [20], 1, key=jax.random.key(0), gain=4.0)
+    network = Perceptron(features, [20], 1, key=jax.random.key(0), gain=4.0)
     constraint = HardConstraint(lambda x: jnp.zeros(1), lambda x: x * (1 - x), ())
     model, mesh = flatten(network, constraint), make_mesh(2)
     residual = Residual((TERM,), model, mesh)
-    points = (make_points(mesh, TERM, INTERVAL.sample(1000, 0, "grid"), None, 1),)
+    points = (lay_out(mesh, TERM, INTERVAL.sample(1000, 0, "grid"), None, 1),)
     at = tangent(residual, model.theta0, points, 1e-10)
     kernel = matrix(green, at)
     exact = np.minimum(X, X.T) * (1 - np.maximum(X, X.T))

@@ -159,7 +159,7 @@ def test_a_run_in_memory_has_a_page_too(tmp_path):
     run = Run(make_run(tmp_path / "run"))
     saved = {name: run.arrays(name) for name in ("solution.npz", "spectra.npz")}
     box = Box((0.0, 0.0), (1.0, 1.0))
-    term = Term("interior", value, lambda x: 2 + x[:1], box)
+    term = Term(value, lambda x: 2 + x[:1], box, name="interior")
     problem = Problem(name="two", domain=box, terms=(term,), inputs=("t", "x"))
     found = maps.residual_maps(Known(problem), saved["solution.npz"], per_axis=3)
     assert found["interior"].residual.tolist() == [[2.0] * 3, [2.5] * 3, [3.0] * 3]

@@ -8,12 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from linear_problem import LEAST_SQUARES, RIGHT, SENSITIVITY, THETA, A, P
-from test_residual import CASES, CLOSE, build, dense
+from residuals import CASES, CLOSE, build, dense
 
-from distgram.errors import RuleError
 from distgram.linalg.tsqr import spectrum_of_triangle, triangle
 from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.run.step import PointsTrials
 
 BEND = np.random.default_rng(8).standard_normal(50)
 ALONG = np.random.default_rng(9).standard_normal(P)
@@ -85,14 +83,8 @@ def test_residuals_at_trials_meet_the_rows(devices, blocks):
     residual, points = build("system", devices, blocks)
     theta = residual.model.theta0
     thetas = jnp.stack([theta, 0.5 * theta, 2.0 * theta])
-    trials = jax.jit(lambda t, s, p: PointsTrials(residual, t, p).pulled_back(s))
+    trials = jax.jit(lambda t, s, p: residual.rows(t, p).trials.pulled_back(s))
     f = jax.jit(lambda t: dense("system", t))
     right = jnp.stack([f(t) for t in thetas]) @ jax.jacrev(f)(theta)
     assert len(CASES["system"][0]) == 3  # several terms: blocks mix their rows
     assert np.allclose(trials(theta, thetas, points), right, **CLOSE)
-
-
-@pytest.mark.parametrize("bound", [-0.1, 1.5, np.nan])
-def test_a_bound_outside_its_range_is_named(bound):
-    with pytest.raises(RuleError, match=r"rule.acceleration = .*: expected 0 <= acceleration <= 1"):
-        AdaptiveRatio(acceleration=bound)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from distgram.errors import RuleError
 from distgram.rules.baselines.adam import Adam
 from distgram.rules.baselines.engd import ENGD
 from distgram.rules.baselines.lbfgs import LBFGS
@@ -191,17 +190,13 @@ def test_engd_reports_the_rank_of_a_deficient_gram_matrix():
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: type(m).__name__)
-def test_steps_keep_the_types_of_the_state_compile_once_and_report_the_loss(method):
-    def types(tree):
-        return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
-
+def test_a_step_compiles_once_and_reports_the_loss(method):
     objective, reported = LeastSquares(exponentials), jax.jit(LeastSquares(exponentials))
     step, theta = compiled(method, objective), EXPONENTIALS
     state = method.init(objective, theta)
     for k in range(3):
-        traces, before = objective.traces, types((theta, state))
+        traces = objective.traces
         theta, state, info = step(theta, state)
-        assert types((theta, state)) == before
         assert k == 0 or objective.traces == traces
         # The same sum of 20 squares, compiled in another way.
         assert float(info.loss) == pytest.approx(float(reported(theta)), rel=1e-12)
@@ -227,21 +222,3 @@ def test_parameters_stay_where_no_trial_is_finite(method):
     theta, _, info = compiled(method, objective)(start, method.init(objective, start))
     assert not bool(info.accepted) and float(info.step_size) == 0.0
     assert jnp.array_equal(theta, start) and float(info.loss) == 5.0
-
-
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: Adam(learning_rate=0.0), "Adam(learning_rate=0.0): expected a finite number > 0"),
-        (lambda: Adam(learning_rate=float("nan")), "Adam(learning_rate=nan)"),
-        (lambda: Adam(decay_rate=1.5), "Adam(decay_rate=1.5): expected 0 < decay_rate <= 1"),
-        (lambda: Adam(decay_steps=0), "Adam(decay_steps=0): expected at least 1"),
-        (lambda: LBFGS(memory_size=0), "LBFGS(memory_size=0): expected at least 1"),
-        (lambda: LBFGS(line_search_steps=0), "LBFGS(line_search_steps=0)"),
-        (lambda: SSBroyden(line_search_steps=-1), "SSBroyden(line_search_steps=-1)"),
-    ],
-)
-def test_settings_outside_their_range_are_named(make, named):
-    with pytest.raises(RuleError) as error:
-        make()
-    assert named in str(error.value)

@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 from linear_problem import by_hand, linear
 from matrices import EPS, everything, linear_system
+from stages import stage
 
-from distgram.config.schema import check
-from distgram.errors import RuleError
+from distgram.errors import RegionError, RuleError
+from distgram.linalg.held_out import reconstruction_errors
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.tsqr import TSQR
-from distgram.points.validation import reconstruction_errors, validation_points
+from distgram.net.mlp import MLP
+from distgram.points.draw import Draw, Focus
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM
 from distgram.rules.anagram import ANaGRAM
 from distgram.rules.extrapolation import Extrapolation
-from distgram.run.assemble import assemble, draw_points, place_points
-from distgram.run.step import initial_state, make_step
+from distgram.run.setup import Memory
+from distgram.run.solve import natural_gradient_step
+from distgram.run.state import start
 
 N, NZ, P, CONDITION = 60, 43, 8, 1e4
 
@@ -51,8 +54,8 @@ def test_errors_and_rank_are_those_of_the_dense_search(devices, blocks):
     theta = jnp.zeros(P)
 
     def look(theta, points, held_out):
-        spectrum, _ = TSQR()(residual, theta, points, everything, ())
-        errors = reconstruction_errors(residual, theta, held_out, spectrum)
+        spectrum, _ = TSQR()(residual.rows(theta, points), everything, ())
+        errors = reconstruction_errors(residual.rows(theta, held_out), spectrum)
         return spectrum._replace(held_out=errors)
 
     spectrum = jax.jit(look)(theta, points, held_out)
@@ -107,47 +110,39 @@ def test_a_capped_model_predicts_what_the_capped_step_does():
     assert int(info.rank) <= 4 and bool(info.accepted)
 
 
-TREE = {
-    "problem": {"name": "laplace2d"},
-    "model": {"hidden": [6]},
-    "points": {
-        "interior": {
-            "count": 36,
-            "sampler": "grid",
-            "focus": {"axis": 0, "center": 0.5, "width": 0.1, "fraction": 0.5},
-        },
-        "boundary": {"count": 20},
-    },
-    "rule": {"name": "extrapolation", "validation": 53},
-    "memory": {"row_block": 5},
+FOCUS = Focus(axis=0, center=0.5, width=0.1, fraction=0.5)
+SETUP = {
+    "network": MLP([6]),
+    "points": {"interior": Draw(36, "grid", focus=FOCUS), "boundary": 20},
+    "rule": Extrapolation(validation=53),
+    "memory": Memory(row_block=5),
 }
 
 
 def test_a_step_draws_points_of_its_own_and_takes_their_rank():
-    run = assemble(check(TREE), make_mesh(2))
-    residual, points = run.residual, place_points(run, draw_points(run))
-    held_out = validation_points(run, 53)
+    run = stage(devices=2, **SETUP)
+    state, held_out = start(run), run.validation(53)
     assert [float(np.sum(np.square(z.sqrt_weight))) for z in held_out] == pytest.approx([1.0, 1.0])
     assert [int(np.count_nonzero(z.sqrt_weight)) for z in held_out] == [53, 53]
     assert not {tuple(x) for x in np.asarray(held_out[0].x)} & {
-        tuple(x) for x in np.asarray(points[0].x)
+        tuple(x) for x in np.asarray(state.points[0].x)
     }
-    theta = run.model.theta0
-    *_, info, _ = jax.jit(make_step(run))(theta, initial_state(run, theta, points), points)
-    every = jax.jit(residual.rows)
-    rows, rows_z = (np.asarray(every(theta, p)) for p in (points, held_out))
+    step = jax.jit(natural_gradient_step(run))
+    *_, info, _ = step(state.theta, state.method, state.points)
+    every = jax.jit(run.residual.block)
+    rows, rows_z = (np.asarray(every(state.theta, p)) for p in (state.points, held_out))
     expected = brute(rows[:, :-1], rows[:, -1], rows_z[:, :-1], rows_z[:, -1])
     assert int(info.rank) == 1 + int(np.argmin(expected[1:])) < run.model.p
 
 
 def test_sharded_right_vectors_are_refused():
-    wide = TREE | {"model": {"hidden": [40]}, "memory": {}}
-    assert assemble(check(wide), make_mesh(1)).plan.name == "dual"
-    with pytest.raises(RuleError, match=r"rule.validation = 53: .* expected one device, or"):
-        assemble(check(wide), make_mesh(2))
+    wide = SETUP | {"network": MLP([40]), "memory": Memory()}
+    assert stage(devices=1, **wide).plan.name == "dual"
+    with pytest.raises(RuleError, match=r"^rule\.validation = 53: "):
+        stage(devices=2, **wide)
 
 
 def test_points_that_cannot_be_drawn_name_the_key():
-    run = assemble(check(TREE), make_mesh(1))
-    with pytest.raises(ValueError, match=r"rule.validation = 3: points.boundary: .* at least 4"):
-        validation_points(run, 3)
+    """The boundary has four faces, and each of them needs a point."""
+    with pytest.raises(RegionError, match=r"^rule\.validation = 3: points\.boundary: "):
+        stage(**SETUP).validation(3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,42 +12,62 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import TINY, environment, metrics
+from library import solve_in
 from ray_runs import theta
 
 from distgram.config.schema import check, dump, load
 from distgram.errors import StorageFull
 from distgram.linalg.mesh import gather, make_mesh, pad, unpad
-from distgram.run.reasons import REASONS, agree, of_budget
-from distgram.run.solve import solve
-from distgram.store import recording
+from distgram.run.ends import REASONS, agree, of_budget
+from distgram.store import folder as folders
 from distgram.store.checkpoint import Checkpoints
-
-ROOT = Path(__file__).parents[2]
 
 # One process of a job: index, processes, port, devices, run folder, "resume" or "start".
 PROCESS = """
 import os, sys
-index, processes, port, devices, run, how = sys.argv[1:]
+index, processes, port, devices, folder, how = sys.argv[1:]
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=" + devices
 import jax
 jax.distributed.initialize(
     "127.0.0.1:" + port, int(processes), int(index), cluster_detection_method="deactivate"
 )
+{body}
+jax.distributed.shutdown()
+"""
+CONFIG = """
 from pathlib import Path
-from distgram.config.schema import load
+from distgram.config.build import setup
+from distgram.config.schema import dump, load
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
-from distgram.run.solve import solve
+from distgram.run.hooks import Listener
+from distgram.run.solve import run
 set_precision()
-run = Path(run)
-result = solve(
-    load(run / "config.toml"), make_mesh(), run, resume=how == "resume",
-    say=lambda line: print(line, flush=True), watch=lambda row: print(row, flush=True),
-)
+folder = Path(folder)
+config = load(folder / "config.toml")
+def show(line):
+    print(line, flush=True)
+result = run(
+    setup(config), make_mesh(), run_dir=folder, resume=how == "resume", described=dump(config),
+    listener=Listener(row=show, say=show),
+).result
 print(result.reason, result.signal, result.steps)
-jax.distributed.shutdown()
+"""
+PYTHON = """
+import distgram as dg
+square = dg.Box((0, 0), (1, 1))
+problem = dg.Problem(square, {"interior": dg.Term(dg.laplacian, -1.0, square),
+                              "edge": dg.Dirichlet(0.0, square.boundary)})
+def solved():
+    return dg.solve(problem, network=dg.MLP([6]), points={"interior": 64, "edge": 32}, steps=3,
+                    run_dir=folder, progress=False)
+print(solved().theta.tobytes().hex())
+try:
+    solved()
+except dg.UserError as error:
+    print(type(error).__name__)
 """
 
 
@@ -61,14 +80,13 @@ def free_port() -> int:
 class Processes:
     """`solve` in several processes on a run folder that has its config."""
 
-    def __init__(self, run: Path, count: int, devices: int, how: str = "start"):
+    def __init__(self, run: Path, count: int, devices: int, how: str = "start", body: str = CONFIG):
         port = free_port()
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
         self.all = [
             subprocess.Popen(
-                [sys.executable, "-c", PROCESS]
+                [sys.executable, "-c", PROCESS.replace("{body}", body)]
                 + [str(v) for v in (index, count, port, devices, run, how)],
-                env=environment,
+                env=environment(OPENBLAS_NUM_THREADS="1"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -91,7 +109,7 @@ def folder_of(path: Path, text: str = TINY, **limits: object) -> Path:
     """A run folder with its config."""
     tree = dump(check(load_text(path, text)))
     tree["run"] |= limits
-    recording.start(path, tree)
+    folders.make(path, tree)
     return path
 
 
@@ -121,7 +139,7 @@ def test_one_step_equals_that_of_one_process_within_rounding(tmp_path):
     rule = f'name = "anagram"\nrelative_cutoff = {cutoff}'
     text = TINY.replace('name = "adaptive_ratio"', rule)
     one, two = (folder_of(tmp_path / name, text, steps=1) for name in ("one", "two"))
-    solve(load(one / "config.toml"), make_mesh(8), one)
+    solve_in(load(one / "config.toml"), make_mesh(8), one)
     Processes(two, 2, 4).end()
     a, b = theta(one), theta(two)
     # Rows differ by eps relative to the largest, which the pseudoinverse takes by up to 1/rcond.
@@ -147,7 +165,7 @@ def test_a_signal_to_one_process_ends_all_at_one_step(tmp_path):
     said: list[str] = []
     tree = dump(load(run / "config.toml"))
     tree["run"]["steps"] = steps + 3
-    result = solve(check(tree), make_mesh(8), run, resume=True, say=said.append)
+    result = solve_in(check(tree), make_mesh(8), run, resume=True, say=said.append)
     assert (result.steps, result.reason) == (steps + 3, "step budget")
     assert any(f"resumed at step {steps}" in line for line in said)
     assert any("not the 2 device(s) in 2 processes" in line for line in said)
@@ -156,9 +174,18 @@ def test_a_signal_to_one_process_ends_all_at_one_step(tmp_path):
 @pytest.mark.slow
 def test_a_file_that_asks_to_stop_ends_all_processes(tmp_path):
     run = folder_of(tmp_path / "run", steps=10**6, patience=10**6)
-    (run / recording.STOP).touch()
+    (run / folders.STOP).touch()
     ends = {text.splitlines()[-1] for text in Processes(run, 2, 1).end()}
     assert ends == {"stop requested None 0"}
+
+
+@pytest.mark.slow
+def test_two_processes_solve_from_python_into_one_folder(tmp_path):
+    told = [text.splitlines() for text in Processes(tmp_path / "run", 2, 1, body=PYTHON).end()]
+    thetas, refused = zip(*(lines[-2:] for lines in told), strict=True)
+    assert thetas[0] == thetas[1] and len(thetas[0]) == 16 * 25
+    assert refused == ("RunError", "RunError")  # a second run in the folder, on both
+    assert theta(tmp_path / "run").tobytes().hex() == thetas[0]
 
 
 @pytest.mark.parametrize("devices", [1, 3, 4])
@@ -166,12 +193,12 @@ def test_resumed_on_another_number_of_devices(tmp_path, devices):
     """500 points are padded to other lengths on 8, 4, 3 and 1 devices; they are the same points."""
     text = TINY.replace("count = 100", "count = 501")
     run = folder_of(tmp_path / "run", text, steps=2)
-    solve(load(run / "config.toml"), make_mesh(8), run)
+    solve_in(load(run / "config.toml"), make_mesh(8), run)
     before = theta(run)
     said: list[str] = []
     tree = dump(load(run / "config.toml"))
     tree["run"]["steps"] = 2
-    result = solve(check(tree), make_mesh(devices), run, resume=True, say=said.append)
+    result = solve_in(check(tree), make_mesh(devices), run, resume=True, say=said.append)
     assert np.array_equal(theta(run), before) and result.devices == devices
     assert any(f"on {devices} device(s), not the 8 device(s)" in line for line in said)
     # the next step is that of 8 devices but for the rounding of sums, which this rule's largest
@@ -179,9 +206,9 @@ def test_resumed_on_another_number_of_devices(tmp_path, devices):
     ends = []
     for count, name in ((8, "eight"), (devices, "other")):
         copy = folder_of(tmp_path / name, text, steps=2)
-        solve(load(copy / "config.toml"), make_mesh(8), copy)
+        solve_in(load(copy / "config.toml"), make_mesh(8), copy)
         tree["run"]["steps"] = 3
-        solve(check(tree), make_mesh(count), copy, resume=True)
+        solve_in(check(tree), make_mesh(count), copy, resume=True)
         ends.append(theta(copy))
     eight, other = ends
     bound = 10 * np.finfo(float).eps / 1e-4
@@ -203,7 +230,7 @@ def test_a_file_that_asks_to_stop_is_obeyed_once(folder):
     process = subprocess.Popen(
         [*solving, "--set", "run.steps=1000000", "--devices", "1", "--rows"],
         cwd=folder.path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

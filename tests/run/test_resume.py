@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from cli_runs import CLOCKS, TINY, metrics
+from cli_runs import CLOCKS, TINY, environment, metrics
 
 from distgram.errors import CheckpointError
 from distgram.store.checkpoint import newest, read_meta, read_theta
@@ -69,7 +68,7 @@ def test_a_signal_saves_and_the_run_goes_on(folder, number):
     arguments = ["solve", str(config), "--devices", "1", "--out", str(run)]
     process = subprocess.Popen(
         [sys.executable, "-c", command, *arguments, "--set", "run.steps=1000000"],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

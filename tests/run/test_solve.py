@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from distgram.run.assemble import assemble, draw_points
+from library import run as solved
+from library import stage_of
 
-from distgram.config.schema import check, dump, load
+from distgram.config.schema import check, load
 from distgram.linalg.mesh import make_mesh
-from distgram.run.solve import Result, solve
-from distgram.store import recording
+from distgram.run.ends import Result
 
 TINY: dict[str, Any] = {
     "problem": {"name": "laplace2d"},
@@ -59,10 +59,8 @@ def run(folder: Path, devices=1, rule=None, problem=None, **limits) -> Ran:
             "model": {"hidden": [3]},
             "points": {"equation": {"count": 16}},
         }
-    config = check(tree)
-    recording.start(folder, dump(config))
     watched, said = [], []
-    result = solve(config, make_mesh(devices), folder, watch=watched.append, say=said.append)
+    result = solved(folder, tree, devices=devices, watch=watched.append, say=said.append)
     text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
     return Ran(result, [json.loads(line) for line in text.splitlines()], watched, said, folder)
 
@@ -121,6 +119,14 @@ def test_the_target_holds_for_the_solution_that_is_given(tmp_path, limit, of):
     ran = run(tmp_path / "run", steps=80, rule=rule, **{limit: row[of] * (1 + 1e-9)})
     assert (ran.result.reason, ran.result.steps) == ("target", row["step"])
     assert ran.result.values()[of] == row[of]
+
+
+def test_a_target_counts_at_the_last_step_of_a_budget(tmp_path, six):
+    """Steps 0, 1 and the last are looked at; the last has come to the target and spent the budget."""
+    target = 1.01 * six.rows[-1]["l2_error"]
+    ran = run(tmp_path / "run", target_l2=target, log_every=100)
+    assert (ran.result.reason, ran.result.steps) == ("target", 6)
+    assert [row["step"] for row in ran.rows] == [0, 1, 6]
 
 
 def test_target_by_the_rule_itself(tmp_path):
@@ -239,14 +245,14 @@ def test_spectra(six):
 
 
 def test_solution(six):
-    solution, config = six.npz("solution.npz"), check(TINY)
+    solution = six.npz("solution.npz")
     x, u, reference = solution["x"], solution["u"], solution["reference"]
     assert np.allclose(reference[:, 0], np.prod(np.sin(np.pi * x), axis=1), rtol=0, atol=1e-15)
     assert np.sqrt(np.mean((u - reference) ** 2)) == pytest.approx(six.result.l2_error, rel=1e-12)
     assert solution["names"].tolist() == ["x", "y"]
     grid = np.stack(np.meshgrid(solution["axis_0"], solution["axis_1"], indexing="ij"), -1)
     assert np.array_equal(grid.reshape(-1, 2), x)
-    drawn = draw_points(assemble(config, make_mesh(1)))
+    drawn = stage_of(check(TINY), make_mesh(1)).draw()
     for name, (points, _) in zip(("interior", "boundary"), drawn, strict=True):
         assert np.array_equal(solution[f"points_{name}"], points)
 

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from library import stage_of, step_of
 
 from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh, replicate
-from distgram.run.assemble import assemble, draw_points, place_points
-from distgram.run.step import initial_state, make_step
+from distgram.run.state import first_method_state
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -44,11 +44,11 @@ def ready(rule, devices) -> Ready:
             "memory": {"row_block": 50},
         }
     )
-    run = assemble(config, make_mesh(devices))
-    points = place_points(run, draw_points(run))
+    run = stage_of(config, make_mesh(devices))
+    points = run.points()
     theta = replicate(run.residual.mesh, run.model.theta0)
-    state = replicate(run.residual.mesh, initial_state(run, theta, points))
-    step = jax.jit(make_step(run)).lower(theta, state, points).compile()
+    state = replicate(run.residual.mesh, first_method_state(run, theta, points))
+    step = jax.jit(step_of(run)).lower(theta, state, points).compile()
     return Ready(run, points, step)
 
 
@@ -57,7 +57,7 @@ def stage(rule, steps):
     """(θ, state) after some steps on one device, on the host."""
     run, points, step = ready(rule, 1)
     theta = replicate(run.residual.mesh, run.model.theta0)
-    state = replicate(run.residual.mesh, initial_state(run, theta, points))
+    state = replicate(run.residual.mesh, first_method_state(run, theta, points))
     for _ in range(steps):
         theta, state, *_ = step(theta, state, points)
     return np.asarray(theta), jax.tree.map(np.asarray, state)
@@ -147,7 +147,7 @@ def test_what_a_step_sees_and_does_agree(rule):
     before, _ = stage(rule, 25)
     theta, _, info, seen = after(rule, 25, 1)
     thetas = jnp.stack([jnp.asarray(before), jnp.asarray(np.asarray(theta))])
-    losses = np.asarray(run.residual.losses(thetas, points))
+    losses = np.asarray(run.residual.rows(thetas[0], points).losses(thetas))
     # 260 squares of residuals that each lose some digits where they cancel.
     assert float(seen.rce[0]) ** 2 == pytest.approx(losses[0], rel=1e-9)
     assert float(info.loss) == pytest.approx(losses[1], rel=1e-9)

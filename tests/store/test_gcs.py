@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -15,19 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import TINY, environment, metrics
 from gcs_server import BUCKET, Bucket
+from library import solve_in
 
-from distgram.config.schema import dump, load
+from distgram.config import schema
+from distgram.config.saved import load
+from distgram.config.schema import dump
 from distgram.errors import FolderTaken
 from distgram.linalg.mesh import make_mesh
-from distgram.run.solution import load as load_solution
-from distgram.run.solve import solve
-from distgram.store import recording, storage
+from distgram.store import folder as folders
+from distgram.store import storage
 from distgram.store.checkpoint import newest, read_theta
 from distgram.store.storage import bucket as buckets
 
-ROOT = Path(__file__).parents[2]
 LONG = TINY + "patience = 1000000\n"
 
 
@@ -47,7 +47,7 @@ def started(bucket: Bucket, config: Path, run: str) -> Iterator[subprocess.Popen
     solving = [sys.executable, "-m", "distgram_launch.cli", "solve", str(config), "--out", run]
     process = subprocess.Popen(
         [*solving, "--set", "run.steps=1000000", "--devices", "1", "--rows"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -117,14 +117,14 @@ def test_an_object_that_asks_to_stop_and_what_a_folder_holds(folder, bucket):
         for line in (storage.folder(run) / "metrics.jsonl").read_text().splitlines()
     ] == [0, 1]
     assert "runs/stopped/stop" not in bucket.objects
-    assert load_solution(run)([[0.5, 0.5]]).shape == (1, 1)
+    assert load(run)([[0.5, 0.5]]).shape == (1, 1)
 
 
 def test_an_older_job_loses_the_folder_before_its_next_checkpoint(folder, bucket):
     """There is no lock: the newest owns it; nothing of the two is mixed."""
     run = storage.folder(url("two"))
-    config = load(folder.write("tiny.toml", TINY))
-    recording.start(run, dump(config))
+    config = schema.load(folder.write("tiny.toml", TINY))
+    folders.make(run, dump(config))
     taken: list[str] = []
 
     def resumed_elsewhere(row) -> None:
@@ -136,7 +136,7 @@ def test_an_older_job_loses_the_folder_before_its_next_checkpoint(folder, bucket
             taken.append(bucket.objects["runs/two/metrics.jsonl"].data.decode())
 
     with pytest.raises(FolderTaken, match=f"{run}: another job has begun to solve in it"):
-        solve(config, make_mesh(1), run, watch=resumed_elsewhere)
+        solve_in(config, make_mesh(1), run, watch=resumed_elsewhere)
     assert newest(run / "checkpoints").name == "2"
     assert [bucket.objects["runs/two/metrics.jsonl"].data.decode()] == taken
 

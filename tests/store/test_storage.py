@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -11,14 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_runs import TINY
+from cli_runs import TINY, environment
 from gcs_server import BUCKET
 
 from distgram.errors import StorageError
 from distgram.store import storage
 from distgram.store.storage import bucket as buckets
-
-ROOT = Path(__file__).parents[2]
 
 
 def url(name: str) -> str:
@@ -44,6 +41,11 @@ def test_lines_and_their_tail(bucket, monkeypatch):
     lines.append("four\n")
     assert not lines.sync() and again.sync()
     assert path.read_text() == "one\nTWO\n"
+    newer = storage.of(path).lines(path)
+    newer.restart("")  # replaced where the older has nothing to write
+    assert newer.sync() and not again.sync() and path.read_text() == ""
+    again = storage.of(path).lines(path)
+    again.restart("one\nTWO\n")
     known = storage.of(path).tail(path, from_end=True)
     again.append("three\n")
     assert known.new() == ["three"]
@@ -102,8 +104,9 @@ def test_the_log_of_a_worker_outlives_it(bucket, tmp_path):
         f"file = open(local_log({log!r}), 'a'); file.write('last words\\n'); file.flush(); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    ended = subprocess.run([sys.executable, "-c", worker], env=environment, timeout=60)
+    ended = subprocess.run(
+        [sys.executable, "-c", worker], env=environment(TMPDIR=str(tmp_path)), timeout=60
+    )
     assert ended.returncode == -signal.SIGKILL
     until = time.monotonic() + 60
     while list(tmp_path.glob("distgram-*.log")):

@@ -10,8 +10,10 @@ from jax.scipy.special import erfc
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces
-from distgram.pde.operators import Field, along_curve, value
+from distgram.geometry.regions import Box
+from distgram.pde.conditions import Dirichlet, Initial
+from distgram.pde.field import Field
+from distgram.pde.operators import along_curve
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 from distgram.pde.registry import register
 
@@ -37,14 +39,6 @@ def _initial(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
     return x[1:] ** 2 * jnp.cos(jnp.pi * x[1:])
 
 
-def _zero(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return jnp.zeros(1, x.dtype)
-
-
-def _minus_one(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return -jnp.ones(1, x.dtype)
-
-
 def _corner_layer(t: Float[Array, " 1"], d: Float[Array, " 1"]) -> Float[Array, " 1"]:
     """t 4i²erfc(η),  η = d / (2 √(D t)):  v of  v_t = D v_dd,  v(0, d) = 0,  v(t, 0) = t.
 
@@ -67,10 +61,8 @@ def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
 
 def _reference() -> Reference:
     """The table of data/allen_cahn.npz, good to 1e-11; data/generate_allen_cahn.py remakes it."""
-    with (
-        resources.files("distgram.pde.problems").joinpath("data/allen_cahn.npz").open("rb") as file,
-        np.load(file) as table,
-    ):
+    table_file = resources.files("distgram.pde.problems").joinpath("data/allen_cahn.npz")
+    with table_file.open("rb") as file, np.load(file) as table:
         t, x, u = table["t"], table["x"], table["u"]
     points = np.stack([g.ravel() for g in np.meshgrid(t, x, indexing="ij")], axis=-1)
     return Reference(points, u.reshape(-1, 1), (t, x))
@@ -96,13 +88,13 @@ def allen_cahn(corner: bool = True) -> Problem:
         raise ProblemError(f"allen_cahn: corner={corner!r}: expected true or false.")
     box = Box((0.0, -1.0), (1.0, 1.0))
     return Problem(
-        name="allen_cahn",
-        domain=box,
-        terms={
-            "interior": Term(_operator, _zero, box),
-            "initial": Term(value, _initial, box.start()),
-            "boundary": Term(value, _minus_one, Faces(box, ((1, 0), (1, 1)))),
+        box,
+        {
+            "interior": Term(_operator, 0.0, box),
+            "initial": Initial(_initial, box),
+            "boundary": Dirichlet(-1.0, box.walls()),
         },
+        name="allen_cahn",
         reference=_reference,
         inputs=("t", "x"),
         time=0,

@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces
-from distgram.pde.operators import Field, along_curve, value
+from distgram.geometry.regions import Box
+from distgram.pde.conditions import Dirichlet, Initial
+from distgram.pde.field import Field
+from distgram.pde.operators import along_curve
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 from distgram.pde.registry import register
 
@@ -58,10 +60,6 @@ def _initial(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
     return -jnp.sin(jnp.pi * x[1:])
 
 
-def _zero(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return jnp.zeros(1, x.dtype)
-
-
 def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
     return x[:1] * jnp.sin(jnp.pi * x[1:])
 
@@ -98,13 +96,13 @@ def burgers(viscosity: float = 0.01 / np.pi) -> Problem:
 
     box = Box((0.0, -1.0), (1.0, 1.0))
     return Problem(
-        name="burgers",
-        domain=box,
-        terms={
-            "interior": Term(operator, _zero, box),
-            "initial": Term(value, _initial, box.start()),
-            "boundary": Term(value, _zero, Faces(box, ((1, 0), (1, 1)))),
+        box,
+        {
+            "interior": Term(operator, 0.0, box),
+            "initial": Initial(_initial, box),
+            "boundary": Dirichlet(0.0, box.walls()),
         },
+        name="burgers",
         reference=partial(_reference, viscosity),
         inputs=("t", "x"),
         time=0,

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces
-from distgram.pde.operators import Field, along_curve, value
+from distgram.geometry.regions import Box
+from distgram.pde.conditions import Dirichlet, Initial
+from distgram.pde.field import Field
+from distgram.pde.operators import along_curve
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import register
 
@@ -18,10 +20,6 @@ def _operator(u: Field) -> Field:
     """u_t - D u_xx, as minus the second derivative along the curve (t - e^2/2, x + e sqrt(D))."""
     curve = along_curve(u, (0.0, DIFFUSIVITY**0.5), (-1.0, 0.0))
     return lambda x: -curve(x)[2]
-
-
-def _zero(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
-    return jnp.zeros(1, x.dtype)
 
 
 def _distance(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
@@ -51,13 +49,13 @@ def heat(frequency: int = 1) -> Problem:
         return jnp.exp(-DIFFUSIVITY * wave**2 * x[:1]) * jnp.sin(wave * x[1:])
 
     return Problem(
-        name="heat",
-        domain=box,
-        terms={
-            "interior": Term(_operator, _zero, box),
-            "initial": Term(value, initial, box.start()),
-            "boundary": Term(value, _zero, Faces(box, ((1, 0), (1, 1)))),
+        box,
+        {
+            "interior": Term(_operator, 0.0, box),
+            "initial": Initial(initial, box),
+            "boundary": Dirichlet(0.0, box.walls()),
         },
+        name="heat",
         exact=solution,
         inputs=("t", "x"),
         time=0,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distgram.geometry.regions import Box, Faces
-from distgram.pde.operators import laplacian, value
+from distgram.geometry.regions import Box
+from distgram.pde.conditions import Dirichlet
+from distgram.pde.operators import laplacian
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import register
 
@@ -38,12 +39,12 @@ def laplace2d() -> Problem:
     """
     box = Box((0.0, 0.0), (1.0, 1.0))
     return Problem(
-        name="laplace2d",
-        domain=box,
-        terms={
+        box,
+        {
             "interior": Term(laplacian, _source, box),
-            "boundary": Term(value, _zero, Faces(box)),
+            "boundary": Dirichlet(0.0, box.boundary),
         },
+        name="laplace2d",
         exact=_solution,
         inputs=("x", "y"),
         constraint=HardConstraint(lift=_zero, distance=_distance, satisfies=("boundary",)),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distgram.geometry.regions import Box, Faces
-from distgram.pde.operators import laplacian, value
+from distgram.geometry.regions import Box
+from distgram.pde.conditions import Dirichlet
+from distgram.pde.operators import laplacian
 from distgram.pde.problem import Problem, Term
 from distgram.pde.registry import register
 
@@ -35,12 +36,12 @@ def laplace5d() -> Problem:
     """
     box = Box((0.0,) * DIMENSION, (1.0,) * DIMENSION)
     return Problem(
-        name="laplace5d",
-        domain=box,
-        terms={
+        box,
+        {
             "interior": Term(laplacian, _source, box),
-            "boundary": Term(value, _solution, Faces(box)),
+            "boundary": Dirichlet(_solution, box.boundary),
         },
+        name="laplace5d",
         exact=_solution,
         inputs=tuple(f"x{k + 1}" for k in range(DIMENSION)),
     )

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces
-from distgram.pde.operators import Field, value, value_gradient_laplacian
+from distgram.geometry.regions import Box
+from distgram.pde.conditions import Dirichlet
+from distgram.pde.field import Field
+from distgram.pde.operators import value_gradient_laplacian
 from distgram.pde.problem import HardConstraint, Problem, Term
 from distgram.pde.registry import register
 
@@ -56,12 +58,12 @@ def poisson_nonlinear(k: int = 1) -> Problem:
 
     box = Box((-1.0, -1.0), (1.0, 1.0))
     return Problem(
-        name="poisson_nonlinear",
-        domain=box,
-        terms={
+        box,
+        {
             "interior": Term(_operator, source, box),
-            "boundary": Term(value, solution, Faces(box)),
+            "boundary": Dirichlet(solution, box.boundary),
         },
+        name="poisson_nonlinear",
         exact=solution,
         inputs=("x", "y"),
         constraint=HardConstraint(lift=lift, distance=distance, satisfies=("boundary",)),

@@ -92,6 +92,11 @@ class ObjectLines(Lines):
     def sync(self) -> bool:
         if self._ours and self._stored != len(self._text):
             self._replace()
+        elif self._ours:  # all is written: somebody may have replaced it since
+            store, name = _store(self._path)
+            with _as_os_error(self._path):
+                read = store.read(name, if_not_equal=self._generation).result()
+            self._ours = read.state == "unspecified"
         return self._ours
 
     def _replace(self) -> None:

@@ -6,87 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matrices import everything
+from matrices import EPS, everything
+from residuals import BOX, CASES, CLOSE, SCALAR, SYSTEM, build, dense, drawn
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces
-from distgram.linalg.gram import normal_equations
 from distgram.linalg.mesh import make_mesh, pad
-from distgram.linalg.rows import Residual, make_points
+from distgram.linalg.rows import lay_out
 from distgram.linalg.tsqr import TSQR
-from distgram.net.mlp import MLP, Features, flatten
-from distgram.pde.operators import divergence, laplacian, value
-from distgram.pde.problem import Term
-
-EPS = float(np.finfo(np.float64).eps)
-BOX = Box((0.0, -1.0), (2.0, 1.0))
-# Sums of some thousand products of size one: their roundings, in the worst order.
-CLOSE = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def model(outputs):
-    features = Features("normalize", BOX.lower, BOX.upper, (None, None))
-    return flatten(MLP(features, [6, 5], outputs, key=jax.random.key(3)))
-
-
-def curl(u):
-    def at(x):
-        j = jax.jacfwd(u)(x)
-        return (j[1, 0] - j[0, 1])[None]
-
-    return at
-
-
-def cauchy_riemann(u):
-    """Both equations as one operator of two components."""
-    return lambda x: jnp.concatenate([divergence(u)(x), curl(u)(x)])
-
-
-def zero(m):
-    return lambda x: jnp.zeros(m)
-
-
-SCALAR = (
-    Term(laplacian, lambda x: jnp.sin(x[:1]), BOX, weight=2.5, name="interior"),
-    Term(value, lambda x: x[:1] * x[1:], Faces(BOX), weight=0.3, name="boundary"),
-)
-# (u, v) = (Re, Im) of e^z is a solution; the boundary asks for both components.
-SYSTEM = (
-    Term(cauchy_riemann, zero(2), BOX, weight=4.0, name="equations"),
-    Term(divergence, zero(1), BOX, name="divergence"),
-    Term(
-        value,
-        lambda x: jnp.exp(x[0]) * jnp.stack([jnp.cos(x[1]), -jnp.sin(x[1])]),
-        Faces(BOX),
-        name="boundary",
-    ),
-)
-CASES = {"scalar": (SCALAR, model(1), (37, 22)), "system": (SYSTEM, model(2), (37, 5, 22))}
-
-
-def drawn(terms, counts):
-    return [t.region.sample(n, i) for i, (t, n) in enumerate(zip(terms, counts, strict=True))]
-
-
-def build(name, devices, blocks=1, chunk=1024):
-    terms, network, counts = CASES[name]
-    mesh = make_mesh(devices)
-    points = tuple(
-        make_points(mesh, t, x, None, blocks)
-        for t, x in zip(terms, drawn(terms, counts), strict=True)
-    )
-    return Residual(terms, network, mesh, chunk, blocks), points
-
-
-def dense(name, theta):
-    """All weighted residuals as one vector of θ: √(w/n) (D[u](xᵢ) - f(xᵢ)), term after term."""
-    terms, network, counts = CASES[name]
-    parts = []
-    for t, x in zip(terms, drawn(terms, counts), strict=True):
-        field = network.field(theta)
-        r = jax.vmap(lambda y, t=t, field=field: t.operator(field)(y) - t.target(y))(x)
-        parts.append((jnp.sqrt(t.weight / len(x)) * r).reshape(-1))
-    return jnp.concatenate(parts)
+from distgram.rules.anagram import ANaGRAM
 
 
 def per_term(name, theta):
@@ -114,7 +41,7 @@ def truth():
 def test_rows_are_the_dense_jacobian(name, chunk, truth):
     residual, points = build(name, 1, 1, chunk)
     r, jacobian = truth[name]
-    rows = np.asarray(jax.jit(residual.rows)(CASES[name][1].theta0, points))
+    rows = np.asarray(jax.jit(residual.block)(CASES[name][1].theta0, points))
     assert rows.shape == (len(r), residual.model.p + 1)
     assert np.allclose(rows[:, :-1], jacobian, **CLOSE)
     assert np.allclose(rows[:, -1], r, **CLOSE)
@@ -129,14 +56,14 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
     r, jacobian = truth[name]
     assert all(len(p.x) % (devices * blocks) == 0 for p in points)
     thetas = jnp.stack([theta, 0.5 * theta])
-    terms, losses, gram, spectrum = jax.jit(
-        lambda t, p: (
-            residual.term_losses(t, p),
-            residual.losses(thetas, p),
-            normal_equations(residual, t, p),
-            TSQR()(residual, t, p, everything, ())[0],
-        )
-    )(theta, points)
+
+    @jax.jit
+    def sums(theta, points):
+        rows = residual.rows(theta, points)
+        gram, spectrum = rows.normal_equations(), TSQR()(rows, everything, ())[0]
+        return rows.term_losses(), rows.losses(thetas), gram, spectrum
+
+    terms, losses, gram, spectrum = sums(theta, points)
     assert np.allclose(terms, per_term(name, theta), rtol=1e-12, atol=0)
     assert float(losses[0]) == pytest.approx(float(np.sum(r**2)), rel=1e-12)
     assert float(losses[1]) == pytest.approx(float(jnp.sum(dense(name, thetas[1]) ** 2)), rel=1e-12)
@@ -149,10 +76,62 @@ def test_sharded_sums_do_not_know_the_layout_or_the_padding(name, devices, block
     assert float(spectrum.rce()[0]) == pytest.approx(float(np.linalg.norm(r)), rel=1e-12)
 
 
+@pytest.mark.parametrize("devices, blocks", [(1, 1), (2, 3), (8, 1)])
+def test_products_with_the_rows_are_those_of_the_dense_jacobian(devices, blocks, truth):
+    """J V in its own order of rows, so that (J V)ᵀ(J V), and Jᵀ of it, are what can be compared."""
+    residual, points = build("system", devices, blocks)
+    theta, (r, jacobian) = residual.model.theta0, truth["system"]
+    v = np.random.default_rng(0).standard_normal((residual.model.p, 3))
+
+    @jax.jit
+    def products(theta, points, v):
+        rows = residual.rows(theta, points)
+        jv, r = rows.multiply(v)
+        return jv, r, rows.multiply_transposed(jnp.column_stack([jv, r]))
+
+    jv, right, back = products(theta, points, v)
+    expected = jacobian @ v
+    assert np.allclose(jv.T @ jv, expected.T @ expected, **CLOSE)
+    assert np.allclose(jv.T @ right, expected.T @ r, **CLOSE)
+    assert np.allclose(back, jacobian.T @ np.column_stack([expected, r]), **CLOSE)
+    assert len(jv.addressable_shards) == devices
+
+
+@pytest.mark.slow
+def test_one_step_is_the_same_on_1_2_and_8_devices():
+    """A step of ANaGRAM through the rows: equal to 10 eps/rcond, rcond = g/s₁ over
+    1 + RCE_k/(s_k ‖d‖), g the gap behind the kept singular values (see tests/run/test_step)."""
+    rule, found = ANaGRAM(relative_cutoff=1e-5), {}
+    for devices, blocks in ((1, 1), (2, 3), (8, 1)):
+        residual, points = build("system", devices, blocks)
+
+        @jax.jit
+        def step(theta, points, residual=residual):
+            rows = residual.rows(theta, points)
+            spectrum, _ = TSQR()(rows, everything, ())
+            theta, _, info = rule.step(spectrum, rows.trials, theta, ())
+            return theta, info, spectrum.s, spectrum.rce()
+
+        found[devices] = jax.tree.map(np.asarray, step(residual.model.theta0, points))
+    start = CASES["system"][1].theta0
+    theta, info, s, rce = found[1]
+    k, moved = int(info.rank), np.linalg.norm(theta - start)
+    assert bool(info.accepted) and 0 < k < len(s)
+    kept = rce[k] / (s[k - 1] * moved / info.step_size)
+    bound = 10 * EPS * s[0] / (s[k - 1] - s[k]) * (1 + kept)
+    assert bound < 1e-7  # or this test would say nothing
+    for devices in (2, 8):
+        other, other_info, other_s, other_rce = found[devices]
+        assert np.linalg.norm(other - theta) <= bound * moved + EPS * np.linalg.norm(start)
+        assert (int(other_info.rank), float(other_info.step_size)) == (k, float(info.step_size))
+        assert np.max(np.abs(other_s - s)) <= 10 * EPS * s[0]
+        assert other_rce[0] == pytest.approx(rce[0], rel=1e-12)
+
+
 def test_replicated_results_are_the_same_bits_on_every_device():
     residual, points = build("system", 8)
     theta = residual.model.theta0
-    losses = jax.jit(lambda t, p: residual.losses(jnp.stack([t, 2 * t]), p))(theta, points)
+    losses = jax.jit(lambda t, p: residual.rows(t, p).losses(jnp.stack([t, 2 * t])))(theta, points)
     shards = [np.asarray(s.data) for s in losses.addressable_shards]
     assert len(shards) == 8 and all(s.tobytes() == shards[0].tobytes() for s in shards)
 
@@ -173,7 +152,7 @@ def test_density_weights_make_the_mean_of_the_uniform_measure():
     """Points at density p over uniform, weighted by 1/p: Σ ωᵢ f(xᵢ), Σ ωᵢ = 1, times the weight."""
     rng = np.random.default_rng(0)
     x, density = BOX.sample(50, 0), rng.uniform(0.2, 5.0, 50)
-    points = make_points(make_mesh(8), SCALAR[0], x, density, 2)
+    points = lay_out(make_mesh(8), SCALAR[0], x, density, 2)
     squares = np.asarray(points.sqrt_weight) ** 2
     assert squares.sum() == pytest.approx(2.5, rel=1e-14)
     assert np.allclose(squares[:50] * density, squares[0] * density[0], rtol=1e-13)
@@ -191,13 +170,13 @@ def test_padding_repeats_a_point_with_weight_zero(n, multiple, after):
 @pytest.mark.parametrize("shape", [(0, 2), (5, 3), (5,)])
 def test_points_of_a_wrong_shape_are_named(shape):
     with pytest.raises(ProblemError, match=r"points\.interior: shape .*expected \(n, 2\)"):
-        make_points(make_mesh(1), SCALAR[0], np.zeros(shape), None, 1)
+        lay_out(make_mesh(1), SCALAR[0], np.zeros(shape), None, 1)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_points_that_are_not_finite_are_refused(bad):
     with pytest.raises(ProblemError, match="not finite"):
-        make_points(make_mesh(1), SCALAR[0], np.array([[0.0, bad]]), None, 1)
+        lay_out(make_mesh(1), SCALAR[0], np.array([[0.0, bad]]), None, 1)
 
 
 @pytest.mark.parametrize("wanted", [0, 9, -1])
