@@ -60,10 +60,12 @@ def taking(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
     """Give a command, or a group, the options of groups in place of arguments of their names."""
 
     def give(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in groups:  # of a type that typer need not know
-            command.__annotations__.pop(name)
+        for name in (*groups, "return"):  # of a type that is only imported for type checkers
+            command.__annotations__.pop(name, None)
         own = inspect.signature(command, eval_str=True).parameters
-        options = {n: inspect.signature(group).parameters for n, group in groups.items()}
+        options = {
+            n: inspect.signature(group, eval_str=True).parameters for n, group in groups.items()
+        }
 
         @functools.wraps(command)
         def wrapped(**values: Any) -> Any:
