@@ -32,11 +32,12 @@ OutOption = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        help="Write the run folder DIR, a path or gs://BUCKET/PATH [runs/CONFIG-seedN].",
+        help="Write the run folder DIR, a path or gs://BUCKET/PATH (default: runs/CONFIG-seedN).",
     ),
 ]
 DevicesOption = Annotated[
-    int | None, typer.Option("--devices", metavar="N", help="Use N devices of this process [all].")
+    int | None,
+    typer.Option("--devices", metavar="N", help="Use N devices of this process (default: all)."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -139,7 +140,10 @@ def layout(
     devices_per_worker: Annotated[
         int | None,
         typer.Option(
-            "--devices-per-worker", metavar="M", min=1, help="Give each worker M CPU devices [1]."
+            "--devices-per-worker",
+            metavar="M",
+            min=1,
+            help="Give each worker M CPU devices (default: 1).",
         ),
     ] = None,
     gpus_per_worker: Annotated[
@@ -157,7 +161,10 @@ def layout(
     heartbeat: Annotated[
         int | None,
         typer.Option(
-            "--heartbeat", metavar="S", min=5, help="Give up a worker after S s of silence [30]."
+            "--heartbeat",
+            metavar="S",
+            min=5,
+            help="Give up a worker after S s of silence (default: 30).",
         ),
     ] = None,
     watchdog: Annotated[
@@ -166,13 +173,16 @@ def layout(
             "--watchdog",
             metavar="S",
             min=1,
-            help="Give up a step after S s and 20 times the longest step before it [120].",
+            help="Give up a step after S s and 20 times the longest step before it (default: 120).",
         ),
     ] = None,
     max_failures: Annotated[
         int | None,
         typer.Option(
-            "--max-failures", metavar="N", min=0, help="Restart workers N times at most [5]."
+            "--max-failures",
+            metavar="N",
+            min=0,
+            help="Restart workers N times at most (default: 5).",
         ),
     ] = None,
     env_file: Annotated[
@@ -202,7 +212,7 @@ def cluster_request(
         typer.Option(
             "--address",
             metavar="ADDR",
-            help="Join the cluster at HOST:6379 or auto [RAY_ADDRESS].",
+            help="Join the cluster at HOST:6379 or auto (default: RAY_ADDRESS).",
         ),
     ] = None,
     *,

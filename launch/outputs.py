@@ -16,7 +16,10 @@ from distgram.errors import RunError, UserError
 app = typer.Typer()
 STEPS = "N|initial|final"
 StepOption = Annotated[
-    str, typer.Option("--step", metavar=STEPS, help="Take the parameters of this step [final].")
+    str,
+    typer.Option(
+        "--step", metavar=STEPS, help="Take the parameters of this step (default: final)."
+    ),
 ]
 
 
@@ -41,7 +44,8 @@ def report(
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Compare these folders.")],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Write compare.html to DIR [compare].")
+        Path,
+        typer.Option("--out", metavar="DIR", help="Write compare.html to DIR (default: compare)."),
     ] = Path("compare"),
 ) -> None:
     """Compare runs: mean and deviation over the seeds, convergence, time to accuracy."""
@@ -71,17 +75,23 @@ def diagnose(
     step: Annotated[
         list[str] | None,
         typer.Option(
-            "--step", metavar=STEPS, help="Take the parameters of this step [final]. Repeats."
+            "--step",
+            metavar=STEPS,
+            help="Take the parameters of this step (default: final). Repeats.",
         ),
     ] = None,
     term: Annotated[
         str | None,
-        typer.Option("--term", metavar="NAME", help="Take the operator of this term [the first]."),
+        typer.Option(
+            "--term", metavar="NAME", help="Take the operator of this term (default: the first)."
+        ),
     ] = None,
     rcond: Annotated[
         float,
         typer.Option(
-            "--rcond", metavar="R", help="Drop singular values below R times the largest [1e-10]."
+            "--rcond",
+            metavar="R",
+            help="Drop singular values below R times the largest (default: 1e-10).",
         ),
     ] = 1e-10,
     devices: DevicesOption = None,
@@ -127,11 +137,16 @@ def evaluate(
     derivatives: Annotated[
         int,
         typer.Option(
-            "--derivatives", metavar="K", min=0, max=2, help="Add derivatives up to order K [0]."
+            "--derivatives",
+            metavar="K",
+            min=0,
+            max=2,
+            help="Add derivatives up to order K (default: 0).",
         ),
     ] = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="CSV", help="Write a new file [stdout].")
+        Path | None,
+        typer.Option("--out", metavar="CSV", help="Write a new file (default: stdout)."),
     ] = None,
     step: StepOption = "final",
 ) -> None:

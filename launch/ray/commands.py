@@ -33,7 +33,7 @@ AddressOption = Annotated[
         "--address",
         metavar="URL",
         help="Reach the cluster's dashboard at http://HOST:8265 "
-        "[RAY_API_SERVER_ADDRESS, RAY_ADDRESS].",
+        "(default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS).",
     ),
 ]
 PackageOption = Annotated[
@@ -161,7 +161,9 @@ def watch(
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="N", min=1, max=65535, help="Serve at port N [a free one]."),
+        typer.Option(
+            "--port", metavar="N", min=1, max=65535, help="Serve at port N (default: a free one)."
+        ),
     ] = None,
     address: AddressOption = None,
 ) -> None:
@@ -293,7 +295,9 @@ def stop(
     given: IdArgument,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", metavar="S", min=0, help="Wait S s for the run to save [120]."),
+        typer.Option(
+            "--timeout", metavar="S", min=0, help="Wait S s for the run to save (default: 120)."
+        ),
     ] = 120.0,
     address: AddressOption = None,
 ) -> None:
@@ -351,7 +355,9 @@ def fetch(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Write the new folder DIR [runs/RUN'S ID]."),
+        typer.Option(
+            "--out", metavar="DIR", help="Write the new folder DIR (default: runs/RUN'S ID)."
+        ),
     ] = None,
     address: AddressOption = None,
 ) -> None:

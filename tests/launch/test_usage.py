@@ -59,6 +59,7 @@ def test_every_option_says_what_it_does(name):
     for option in commands()[name].params:
         help = getattr(option, "help", None) or ""
         assert help.split()[0] in VERBS and help.endswith("."), (name, option.name, help)
+        assert "[" not in help, help  # rich takes it for markup
 
 
 def test_options_for_keys_of_the_config_come_after_set():
