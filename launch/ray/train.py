@@ -146,8 +146,11 @@ def _fit(
 
 
 def _new(lines: Queue) -> list[Line]:
-    count = lines.qsize()
-    return lines.get_nowait_batch(count) if count else []
+    try:
+        count = lines.qsize()
+        return lines.get_nowait_batch(count) if count else []
+    except RayError:  # the cluster is lost, of which the trainer tells
+        return []
 
 
 def _trainer(config: Config, run_dir: Folder, request: Request, lines: Queue) -> JaxTrainer:
