@@ -34,7 +34,7 @@ def _velocity(u: Field) -> Field:
 
 @register("beltrami")
 def beltrami() -> Problem:
-    """The flow of Ethier and Steinman with a = d = 1 and Re = 1, velocity (u1, u2, u3), pressure u4.
+    """Beltrami flow with a = d = 1 and Re = 1, of velocity (u1, u2, u3) and pressure u4.
 
         v_t + (v . grad) v + grad p - Laplace v = 0,     div v = 0  on [0, 1] x [-1, 1]^3
         v given at t = 0 and on the boundary,     p at the corner (-1, -1, -1)

@@ -37,8 +37,8 @@ def _source(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
 def helmholtz() -> Problem:
     """The Helmholtz equation with wave number 1.
 
-        u_xx + u_yy + u = (1 - 17 pi^2) sin(pi x) sin(4 pi y)  on [-1, 1]^2,     u = 0 on its boundary
-        u = sin(pi x) sin(4 pi y)
+        u_xx + u_yy + u = f  on [-1, 1]^2,     u = 0 on its boundary
+        u = sin(pi x) sin(4 pi y),     f = (1 - 17 pi^2) u
 
     Source: Wang, Teng, Perdikaris, SIAM J. Sci. Comput. 43 (2021) A3055.
     """

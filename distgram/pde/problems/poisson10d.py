@@ -22,7 +22,8 @@ def _solution(x: Float[Array, " 10"]) -> Float[Array, " 1"]:
 def poisson10d() -> Problem:
     """Laplace's equation on the ten-dimensional unit cube.
 
-        sum_k u_kk = 0  on [0, 1]^10,     u = x1 x2 + x3 x4 + ... + x9 x10, on its boundary and inside
+        sum_k u_kk = 0  on [0, 1]^10,     u given on its boundary
+        u = x1 x2 + x3 x4 + x5 x6 + x7 x8 + x9 x10
 
     Source: E, Yu, Commun. Math. Stat. 6 (2018) 1; Webb, Jerad, Cartis, arXiv 2607.02194.
     """
