@@ -13,7 +13,8 @@
 # directory is shared storage.
 set -euo pipefail
 
-readonly STATE=${TMPDIR:-/tmp}/distgram-two-hosts
+# Only root writes to /run: nobody else can say which folder `down` removes.
+readonly STATE_FILE=/run/distgram-two-hosts
 readonly HOSTS=(distgram-host1 distgram-host2) SWITCH=distgram-switch
 readonly NETWORK=10.77.0 HEAD=10.77.0.1:6379
 readonly CPUS=${TWO_HOSTS_CPUS:-2} WAIT=${TWO_HOSTS_WAIT:-60}
@@ -33,6 +34,8 @@ on() { # on INDEX COMMAND...: run a command on a host, 1 or 2
     shift
     ip netns exec "$host" "$@"
 }
+
+state() { cat "$STATE_FILE"; } # the folder of logs and of Ray's files, made by `up`
 
 is_up() { ip netns list | grep -qw "$SWITCH"; }
 
@@ -56,10 +59,12 @@ make_network() {
 
 start_ray() { # start_ray INDEX OPTION...
     local i=$1
+    local state
     shift
+    state=$(state)
     on "$i" setsid ray start --block --node-ip-address "$NETWORK.$i" --num-cpus "$CPUS" \
-        --num-gpus 0 --object-store-memory 100000000 --temp-dir "$STATE/$i" "$@" \
-        >>"$STATE/host$i.log" 2>&1 </dev/null &
+        --num-gpus 0 --object-store-memory 100000000 --temp-dir "$state/$i" "$@" \
+        >>"$state/host$i.log" 2>&1 </dev/null &
 }
 
 nodes() { # nodes SINCE: the number of live nodes that started after this time, in ms; 0 without Ray
@@ -75,7 +80,7 @@ wait_for() { # wait_for NUMBER SINCE
     local until=$((SECONDS + WAIT))
     until [ "$(nodes "$2")" -ge "$1" ]; do
         if [ "$SECONDS" -ge "$until" ]; then
-            tail -n 20 "$STATE"/host*.log >&2
+            tail -n 20 "$(state)"/host*.log >&2
             fail "Ray is not on both hosts after $WAIT s; its last words are above."
         fi
         sleep 1
@@ -93,7 +98,7 @@ end_all() { # end_all INDEX: end every process on a host at once, as a power cut
 up() {
     is_up && fail "the two hosts are there already: \`$0 down\` removes them."
     command -v ray >/dev/null || fail "the command ray is not on PATH: activate the environment first."
-    mkdir -p "$STATE"
+    mktemp -d --tmpdir distgram-two-hosts.XXXXXX >"$STATE_FILE"
     trap down EXIT # a start that fails leaves nothing behind
     make_network
     start_ray 1 --head --port "${HEAD#*:}" --include-dashboard false
@@ -101,7 +106,7 @@ up() {
     start_ray 2 --address "$HEAD"
     wait_for 2 0
     trap - EXIT
-    echo "two hosts are up, Ray at $HEAD; logs in $STATE"
+    echo "two hosts are up, Ray at $HEAD; logs in $(state)"
 }
 
 cut_off() { ip -n "$SWITCH" link set port2 nomaster; }
@@ -127,7 +132,10 @@ down() {
     done
     ! is_up || ip netns delete "$SWITCH"
     rmdir /etc/netns 2>/dev/null || true
-    rm -rf "$STATE"
+    if [ -f "$STATE_FILE" ]; then
+        rm -rf "$(state)"
+        rm "$STATE_FILE"
+    fi
 }
 
 [ "$(id -u)" -eq 0 ] || fail "needs root, to make network namespaces: sudo env PATH=\"\$PATH\" $0 ${1:-up}"

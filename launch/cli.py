@@ -6,40 +6,36 @@ Exit codes: 0 success, 1 a run that failed numerically or missed its target, 2 a
 
 from __future__ import annotations
 
+import difflib
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
-from distgram_launch import job_commands, options, output_commands, page_commands, usage
-from distgram_launch.options import (
-    ConfigArgument,
-    DevicesOption,
-    JsonOption,
-    RunArgument,
-    SetOption,
-)
+from distgram_launch import options, outputs
+from distgram_launch.options import ConfigArgument, DevicesOption, JsonOption, RunArgument
+from distgram_launch.ray import commands
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from distgram_launch.ray_cluster import Request
+    from distgram_launch.ray.cluster import Request
 
     from distgram.config.schema import Config
     from distgram.run.ends import Result
     from distgram.store.storage import Folder
 
 app = typer.Typer(
-    cls=job_commands.Commands,
+    cls=commands.Commands,
     help="Solve partial differential equations to machine precision with neural networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(page_commands.app)
-app.add_typer(job_commands.app)
-app.add_typer(output_commands.app)
+app.add_typer(outputs.app)
+app.add_typer(commands.app)
 
 # The term's operator on the exact solution is wrong beyond rounding, relative to its own size.
 EXACT_TOLERANCE = 1e-8
@@ -48,7 +44,7 @@ EXACT_TOLERANCE = 1e-8
 @app.command("list")
 def list_() -> None:
     """Show the problems with their equations, and every name a config can choose."""
-    from distgram_launch.describe import choices, problems
+    from distgram_launch.check import choices, problems
 
     console = options.console(sys.stdout)
     for problem in problems():
@@ -65,28 +61,35 @@ def list_() -> None:
 
 
 @app.command()
+@options.taking(overrides=options.overrides)
 def check(
     config: ConfigArgument,
-    set_: SetOption = None,
-    devices: options.PlannedOption = None,
-    memory_gib: Annotated[
-        float | None, typer.Option("--memory-gib", metavar="M", help="memory.budget_gib.")
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", metavar="N", min=1, help="Plan for N devices, here or not."),
     ] = None,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-gib", metavar="M", help="Set memory.budget_gib: GiB a device for a step."
+        ),
+    ] = None,
+    *,
+    overrides: list[str],
 ) -> None:
     """Check a config without solving: sizes, memory, the operators on the exact solution."""
-    from distgram_launch import planner
-    from distgram_launch.describe import operator_residuals
+    from distgram_launch import check
 
     from distgram.config.schema import load
     from distgram.errors import ProblemError
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
-    checked, console = load(config, [*(set_ or ()), *limit]), options.console(sys.stdout)
-    examined = planner.examine(checked, devices)
+    checked, console = load(config, [*overrides, *limit]), options.console(sys.stdout)
+    examined = check.examine(checked, devices)
     stage = examined.stage
-    for shown in planner.tables(examined, checked.memory.budget_gib):
+    for shown in check.tables(examined, checked.memory.budget_gib):
         console.print(shown, "")
-    tested = list(operator_residuals(stage))
+    tested = list(check.operator_residuals(stage))
     if not tested:
         console.print("No exact solution is known: the operators were not tested on it.")
         return
@@ -103,84 +106,98 @@ def check(
 
 
 @app.command()
-@options.with_cluster
+@options.taking(overrides=options.overrides, cluster=options.cluster_request)
 def solve(
     config: ConfigArgument,
     out: options.OutOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="run.seed.")] = None,
-    set_: SetOption = None,
     devices: DevicesOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older run in DIR.")] = False,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
-    cluster: Request | None = None,
+    *,
+    overrides: list[str],
+    cluster: Request | None,
 ) -> None:
-    """Solve the problem of a config; everything it gives goes to a run folder."""
-    from distgram_launch.live import showing
+    """Solve the problem of a config, or of a Python file; the run folder gets all of it.
+
+    A Python file defines `problem`; network, points and rule are then chosen, or given by options.
+    """
+    from distgram_launch import local
+    from distgram_launch.show import showing
 
     from distgram.config.schema import load
     from distgram.store.storage import absolute, folder
 
-    overrides = [*(set_ or ()), *([] if seed is None else [f"run.seed={seed}"])]
+    _refuse_devices(devices, cluster)
     checked = load(config, overrides)
     run_dir = folder(out or f"runs/{config.stem}-seed{checked.run.seed}")
     there = absolute(run_dir)
     with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
-            from distgram_launch import ray_train
+            from distgram_launch.ray import train
 
-            result = ray_train.start(checked, there, cluster, force, watch, say)
+            result = train.start(checked, there, cluster, force, watch, say)
         else:
-            from distgram_launch import local
-
             result = local.start(checked, there, devices, force, watch, say)
     _finish(result, checked, run_dir, shown, json_, rows)
 
 
 @app.command()
-@options.with_cluster
+@options.taking(cluster=options.cluster_request)
 def resume(
     run: RunArgument,
-    set_: SetOption = None,
+    set_: options.SetOption = None,
     devices: DevicesOption = None,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
-    cluster: Request | None = None,
+    *,
+    cluster: Request | None,
 ) -> None:
     """Go on with a run from its newest whole checkpoint, as if it had not been interrupted.
 
     The id of a submitted run, dg-..., in place of RUN: in a new job of its cluster, with options of
     its own: `distgram resume dg-... --help`.
 
-    Only budgets may be set: run.steps, run.time_budget_s, run.target_l2, run.target_residual. On
-    another number of devices or workers the steps are equal within rounding only.
+    Only budgets may be set: run.tolerance, run.steps, run.time_budget_s, run.target_l2,
+    run.target_residual. On another number of devices or workers the steps are equal within
+    rounding only.
     """
     from distgram_launch import local
-    from distgram_launch.live import showing
+    from distgram_launch.show import showing
 
     from distgram.store.storage import absolute, folder
 
+    _refuse_devices(devices, cluster)
     run_dir = folder(run)
     there = absolute(run_dir)
     config, saved = local.resumed_config(run_dir, set_ or ())
     with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
-            from distgram_launch import ray_train
+            from distgram_launch.ray import train
 
-            result = ray_train.resume(config, there, cluster, watch, say)
+            result = train.resume(config, there, cluster, watch, say)
         else:
             result = local.resume(config, there, devices, saved, watch, say)
     _finish(result, config, run_dir, shown, json_, rows)
+
+
+def _refuse_devices(devices: int | None, cluster: Request | None) -> None:
+    from distgram.errors import ClusterError
+
+    if cluster and devices is not None:
+        raise ClusterError(
+            f"--devices {devices} counts devices of this process: beside --ray give --workers N "
+            "and --devices-per-worker M."
+        )
 
 
 def _finish(
     result: Result, config: Config, run_dir: Folder, shown: TextIO, as_json: bool, as_rows: bool
 ) -> None:
     """Say how the run ended, and exit with its code."""
-    from distgram_launch.ending import ending
-    from distgram_launch.live import print_json
+    from distgram_launch.show import ending, print_json
 
     code, said = ending(result, config, run_dir)
     for line in said:
@@ -199,25 +216,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("distgram: %(message)s"))
     log.addHandler(handler)
     log.propagate = False
+    # Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         given = None if argv is None else list(argv)
         return app(args=given, prog_name="distgram", standalone_mode=False) or 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except typer.TyperException as error:
-        if said := usage.sentence(error):
+        if said := misread(error):
             print(f"distgram: {said}", file=sys.stderr)
         return 2
     except Exception as error:
-        from distgram_launch.local import USER_ERRORS
+        from distgram.errors import UserError
 
-        if not isinstance(error, USER_ERRORS):
+        if not isinstance(error, UserError | OSError):
             raise
         print(f"distgram: {_sentence(error)}", file=sys.stderr)
         return 2
     finally:
         log.removeHandler(handler)
         log.propagate = True
+
+
+def misread(error: typer.TyperException) -> str:
+    """A command line that cannot be read, in one sentence, with the nearest option of its command;
+    '' where help was printed."""
+    said = error.format_message() if hasattr(error, "format_message") else str(error)  # type: ignore[attr-defined]
+    context, wrong = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    said = " ".join(said.partition(" (Possible options")[0].split()).rstrip(".")
+    if not said:
+        return ""
+    said = re.sub(r"\. Did you", ": did you", said)
+    if context and wrong:
+        names = [n for p in context.command.get_params(context) for n in p.opts if n[0] == "-"]
+        if close := difflib.get_close_matches(wrong, names, 1, 0.5):
+            said += f": did you mean {close[0]!r}?"
+    end = "" if said.endswith("?") else "."
+    help_of = context.command_path if context else "distgram COMMAND"
+    return f"{said[:1].lower()}{said[1:]}{end} `{help_of} -h` shows what it takes."
 
 
 def _sentence(error: Exception) -> str:

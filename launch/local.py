@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,7 +11,7 @@ from jax.sharding import Mesh
 
 from distgram.config.build import setup
 from distgram.config.schema import Config, dump, files, load
-from distgram.errors import ConfigError, RunError, UserError
+from distgram.errors import ConfigError, RunError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
 from distgram.run.ends import Result
@@ -23,7 +22,6 @@ from distgram.store import checkpoint, folder, storage
 from distgram.store.run_folder import flat
 from distgram.store.storage import Folder
 
-USER_ERRORS = (UserError, OSError)
 # What a resume may change: when the run ends, and nothing of the way there.
 BUDGETS = (
     "run.tolerance",
@@ -32,10 +30,6 @@ BUDGETS = (
     "run.target_l2",
     "run.target_residual",
 )
-
-# Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
-for _name in ("absl", "asyncio"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 Watch = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
@@ -62,8 +56,7 @@ def prepare(config: Config, devices: int | None) -> Stage:
     """
     mesh = devices_here(devices)
     stage = build_stage(setup(config), mesh)
-    stage.draw()
-    stage.held_out([config.run.seed])
+    stage.check_draws()
     return stage
 
 

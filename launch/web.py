@@ -2,28 +2,38 @@
 
 The server listens on the loopback address, answers GET of three paths, and only where the request
 names it by that address: a page from elsewhere that has its own name resolved to this machine
-gets nothing.
+gets nothing. The page asks again and again for the part of it that changes.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
+import socket
+import sys
 import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distgram_launch.live_page import now, shell
+from distgram_launch import folders
+from matplotlib.figure import Figure
 
-from distgram.errors import ClusterError, RunError
+from distgram.errors import ClusterError, RunError, UserError
 from distgram.report import report
-from distgram.store.run_folder import Run, problem_name
+from distgram.report.curves import TOTAL, draw_curves, dress, legend
+from distgram.report.html import POLICY, Block, Note, Picture, Table, number, picture, render
+from distgram.report.page import quantities
+from distgram.store.folder import CHECKPOINTS
+from distgram.store.run_folder import QUANTITIES, Run, problem_name
 
 if TYPE_CHECKING:
-    from distgram_launch.jobs import Job
+    from distgram_launch.ray.jobs import Job
     from ray.job_submission import JobSubmissionClient
 
 LOOPBACK = "127.0.0.1"
@@ -36,6 +46,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 HTML = "text/html; charset=utf-8"
+POINTS = 600  # of a curve, at most
+SLOW_S = 10.0  # for a request to be read, and for an answer to be taken
+EVERY_MS = 5000  # a drawing takes a quarter of a second of a core that the run may want
 
 
 class Source(ABC):
@@ -56,7 +69,7 @@ class Source(ABC):
         """The whole page as of now.
 
         Raises:
-            RunError, ClusterError: there is nothing to be shown yet, or it cannot be reached.
+            UserError: there is nothing to be shown yet, or it cannot be reached.
         """
 
 
@@ -104,7 +117,7 @@ class FollowedJob(Source):
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
-        from distgram_launch.job_follow import exit_code, follow
+        from distgram_launch.ray.follow import exit_code, follow
 
         try:
             details = follow(self._client, self._name, self._said)
@@ -128,12 +141,11 @@ class FollowedJob(Source):
 
     def report(self) -> str:
         """The page of its run folder, from a copy without the checkpoints where it is far away."""
-        from distgram_launch.run_files import perform, seen_from_here, unpack
-
-        if seen_from_here(self._job.run):
-            return report(Path(self._job.run)).read_text(encoding="utf-8")
-        with tempfile.TemporaryDirectory() as made, self._job.environment() as env:
-            unpack(perform(self._client, env, self._job.run, "pack", "checkpoints"), Path(made))
+        run = folders.found(self._job.run)
+        if isinstance(run, Path):
+            return report(run).read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as made:
+            folders.copy(run, Path(made), without=(CHECKPOINTS,))
             return report(Path(made)).read_text(encoding="utf-8")
 
 
@@ -163,14 +175,38 @@ class Server(ThreadingHTTPServer):
         """Where a browser on this machine finds the page."""
         return f"http://{LOOPBACK}:{self.server_port}/"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has left, or takes too long, is no error of this program."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
 
 class Handler(BaseHTTPRequestHandler):
     """GET of /, /now and /report."""
 
     server: Server
+    timeout = SLOW_S  # of each read, and of a whole answer
+
+    def setup(self) -> None:
+        """Begin a connection, which ends where its request has not come after SLOW_S: a client that
+        sends a byte now and then would hold its thread for ever."""
+        super().setup()
+        self._late = threading.Timer(SLOW_S, self._end)
+        self._late.daemon = True
+        self._late.start()
+
+    def _end(self) -> None:
+        with suppress(OSError):  # the client has ended it
+            self.connection.shutdown(socket.SHUT_RD)
+
+    def finish(self) -> None:
+        """End a connection."""
+        self._late.cancel()
+        super().finish()
 
     def do_GET(self) -> None:
         """Answer one request."""
+        self._late.cancel()
         port = self.server.server_port
         if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
             return self._answer(421, "text/plain", f"expected {self.server.url}\n")
@@ -184,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/report":
             try:
                 return self._answer(200, HTML, source.report())
-            except (RunError, ClusterError) as error:
+            except UserError as error:
                 return self._answer(404, "text/plain; charset=utf-8", f"{error}\n")
         if self.path == "/favicon.ico":  # browsers ask by themselves
             return self._answer(204, "image/x-icon", "")
@@ -201,3 +237,41 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not worth a line."""
+
+
+def shell(title: str) -> str:
+    """The page, which asks for `now` every EVERY_MS milliseconds until the run has ended."""
+    nonce = secrets.token_urlsafe(16)
+    policy = f"{POLICY}; script-src 'nonce-{nonce}'; connect-src 'self'"
+    return render("live.html", title=title, every=EVERY_MS, nonce=nonce, policy=policy)
+
+
+def now(rows: Sequence[dict[str, Any]]) -> str:
+    """HTML of the rows of metrics so far: the last one, the convergence, where the time went."""
+    if not rows:
+        return render("sections.html", sections={"Convergence": [Note("No step is logged yet.")]})
+    last = rows[-1]
+    by_term = [
+        [term, number(value), number((last.get("heldout_terms") or {}).get(term))]
+        for term, value in (last.get("terms") or {}).items()
+    ]
+    sections: dict[str, list[Block]] = {
+        "Convergence": [_convergence(rows)],
+        "The last logged step": [quantities(last)],
+        "By term": [Table(["term", "mean square residual", "held-out"], by_term)],
+    }
+    if spent := [[part, f"{s:.3g}"] for part, s in (last.get("seconds_by_part") or {}).items()]:
+        sections["Time"] = [Table(["part", "seconds"], spent)]
+    return render("sections.html", sections=sections)
+
+
+def _convergence(rows: Sequence[dict[str, Any]]) -> Picture:
+    thin = [*rows[:: -(-len(rows) // POINTS)], rows[-1]]
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    ax = figure.subplots()
+    handles = draw_curves(ax, thin, TOTAL, "step")
+    dress(ax, "step")
+    legend(figure, handles)
+    last = ", ".join(f"{QUANTITIES[key]} {number(rows[-1].get(key))}" for key, *_ in TOTAL)
+    words = f"Convergence against steps; at step {rows[-1]['step']}: {last}."
+    return picture(figure, words)

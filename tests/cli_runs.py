@@ -87,7 +87,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def no_figures(patch: pytest.MonkeyPatch) -> None:
     """Drawing is the report's, and takes longer than a tiny run."""
-    patch.setattr("distgram_launch.ending.report", lambda run_dir: run_dir / "report.html")
+    patch.setattr("distgram_launch.show.report", lambda run_dir: run_dir / "report.html")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """The tests' numerical environment, set before jax is imported for the first time.
 
 Eight forced host devices, so that sharded code can be tested on meshes of 1, 2 and 8; float64 and
-full matmul precision, as in a run; BLAS threads shared out among the workers of pytest-xdist.
+full matmul precision, as in a run; one BLAS thread, since all devices call LAPACK at once, and
+its threads spin while they wait.
 """
 
 import os
@@ -13,8 +14,7 @@ _LATE = [name for name in ("jax", "jaxlib", "scipy") if name in sys.modules]
 if _LATE:
     raise RuntimeError(f"tests/conftest.py must run before {_LATE} are imported; a plugin did it.")
 
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ["OPENBLAS_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _WORKERS))
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"

@@ -7,8 +7,9 @@ import matrices as M
 import numpy as np
 from matrices import EPS
 
+from distgram.linalg.butterfly import triangle
 from distgram.linalg.spectrum import Spectrum
-from distgram.linalg.tsqr import spectrum_of_triangle, triangle
+from distgram.linalg.tsqr import spectrum_of_triangle
 
 P = 10
 A = M.prescribed(50, M.geometric(P, 1e3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cli_runs import metrics
+from cli_runs import environment, metrics
 
 from distgram.store.checkpoint import newest, read_theta
 
@@ -100,11 +99,11 @@ class RayRun:
             "--ray",
             "--rows",
         ]
-        environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "XLA_FLAGS")}
+        own = environment(OPENBLAS_NUM_THREADS="1")
         self.process = subprocess.Popen(
             command,
             cwd=run.parent,
-            env=environment | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+            env={k: v for k, v in own.items() if k not in ("RAY_ADDRESS", "XLA_FLAGS")},
             stdout=self._out,
             stderr=self._err,
         )

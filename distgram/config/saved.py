@@ -63,8 +63,9 @@ def load(
     known = {f.name for f in fields(Result)}
     result = None
     if step == FINAL and record.result:
-        found = {k: v for k, v in record.result.items() if k in known}
-        result = Result(**({"error_estimate": None} | found))  # older versions made none
+        found: dict[str, Any] = {"error_estimate": None}  # older versions made none
+        found |= {k: v for k, v in record.result.items() if k in known}
+        result = Result(**found)
     return solution_of(setup, whole, parts, thetas, result, record, tree)
 
 

@@ -49,10 +49,33 @@ def orthonormal(
     A device with fewer rows than columns adds rows of zeros. Columns of Q that belong to zeros on
     R's diagonal need then not be of unit length: what they span is not in the range of A.
     """
-    n, q = a.shape
-    factor, r = jnp.linalg.qr(square_at_least(a))
+    n = a.shape[0]
+    factor, r = qr(a)
     r, share = meet(r, devices)
     return factor[:n] @ share, r
+
+
+def qr(rows: Float[Array, "n q"]) -> tuple[Array, Array]:
+    """(Q, R) by Householder reflections, with rows of zeros below where n < q."""
+    rows = square_at_least(rows)
+    factor, r = jnp.linalg.qr(rows)
+    return underflown(rows, factor), underflown(rows, r)
+
+
+def triangle(rows: Float[Array, "n q"]) -> Float[Array, "q q"]:
+    """R of a QR of the rows, by Householder reflections; zero rows below when n < q."""
+    rows = square_at_least(rows)
+    return underflown(rows, jnp.linalg.qr(rows, mode="r"))
+
+
+def underflown(rows: Float[Array, "n q"], factor: Float[Array, "m q"]) -> Float[Array, "m q"]:
+    """A factor of finite rows, zero where it is not finite; of rows that are not finite, as it is.
+
+    Where fewer rows than columns are not zero, what is left of a later column is rounding, then
+    rounding of rounding, until it underflows. XLA flushes such numbers to zero and the threads of
+    LAPACK do not, so that a reflection may come out as 0/0: in rows below 1e-280 of the largest.
+    """
+    return jnp.where(jnp.isfinite(factor) | ~jnp.all(jnp.isfinite(rows)), factor, 0.0)
 
 
 def square_at_least(rows: Float[Array, "n q"]) -> Array:
@@ -67,7 +90,7 @@ def _pair(r, device, pairs, active, upper):
     """One stage: (triangle of both, this device's share), unchanged where it takes no part."""
     other = lax.ppermute(r, POINTS, pairs + [(j, i) for i, j in pairs])
     stacked = jnp.concatenate([jnp.where(upper, r, other), jnp.where(upper, other, r)])
-    factor, both = jnp.linalg.qr(stacked)
+    factor, both = qr(stacked)
     q = r.shape[0]
     share = jnp.where(upper, factor[:q], factor[q:])
     eye = jnp.eye(q, dtype=r.dtype)

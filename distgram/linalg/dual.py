@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import lax
 
-from distgram.linalg.butterfly import meet, square_at_least
+from distgram.linalg.butterfly import meet, qr
 from distgram.linalg.factorization import Factorization
 from distgram.linalg.mesh import COLUMNS, POINTS, REPLICATED
 from distgram.linalg.spectrum import Spectrum
@@ -37,7 +37,7 @@ class Dual(Factorization):
             r = lax.all_gather(rows[:, -1], POINTS, tiled=True)
             j = jnp.pad(rows[:, :-1], ((0, 0), (0, -p % devices)))
             j = lax.all_to_all(j, POINTS, split_axis=1, concat_axis=0, tiled=True)
-            factor, triangle = jnp.linalg.qr(square_at_least(j.T))
+            factor, triangle = qr(j.T)
             triangle, share = meet(triangle, devices)
             w, s, gt = jnp.linalg.svd(triangle.T)
             k, c = min(j.shape[0], p), w.T @ r

@@ -14,17 +14,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distgram.linalg.butterfly import meet, square_at_least
+from distgram.linalg.butterfly import meet, triangle
 from distgram.linalg.dual import Dual
 from distgram.linalg.factorization import Factorization
 from distgram.linalg.mesh import REPLICATED
 from distgram.linalg.rows import Rows
 from distgram.linalg.spectrum import Determined, Spectrum
-
-
-def triangle(rows: Float[Array, "n q"]) -> Float[Array, "q q"]:
-    """R of a QR of the rows, by Householder reflections; zero rows below when n < q."""
-    return jnp.linalg.qr(square_at_least(rows), mode="r")
 
 
 def spectrum_of_triangle(r: Float[Array, "q q"]) -> Spectrum:

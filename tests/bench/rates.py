@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from distgram.linalg.butterfly import triangle
 from distgram.linalg.mesh import replicate
 from distgram.linalg.rows import Points, lay_out
 from distgram.linalg.spectrum import Spectrum
-from distgram.linalg.tsqr import spectrum_of_triangle, triangle
+from distgram.linalg.tsqr import spectrum_of_triangle
 from distgram.points.draw import probe
 from distgram.rules.rule import Rule
 from distgram.run.stage import Stage

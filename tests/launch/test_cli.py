@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli_runs import TINY, Folder, metrics, no_figures
-from distgram_launch.live import Progress
+from distgram_launch.show import Progress
 
 import distgram
 from distgram.config.schema import FACTORIZATIONS, RULES
@@ -128,7 +128,7 @@ def test_check_counts_and_tests_the_operators(folder):
 
 @pytest.mark.parametrize("name", ["heat", "laplace5d", "poisson_nonlinear"])
 def test_the_exact_solutions_satisfy_their_operators(name):
-    from distgram_launch.describe import operator_residuals
+    from distgram_launch.check import operator_residuals
 
     class Run:
         problem = get(name)

@@ -103,7 +103,7 @@ def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
 
 def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):
     """It is no step: neither held to the limit of one, nor counted among the longest."""
-    worker = pytest.importorskip("distgram_launch.ray_worker")
+    worker = pytest.importorskip("distgram_launch.ray.worker")
     given: list[float] = []
     now = iter([0.0, 1.0, 3.0, 4.0, 800.0, 801.0])
     monkeypatch.setattr(worker.time, "monotonic", lambda: next(now) + 1e6)
@@ -118,8 +118,8 @@ def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):
 
 
 def test_a_full_storage_is_not_tried_again_wherever_it_is_met(monkeypatch):
-    worker = pytest.importorskip("distgram_launch.ray_worker")
-    task = worker.Task({}, "/runs/a", None, 30.0)
+    worker = pytest.importorskip("distgram_launch.ray.worker")
+    task = worker.Task({}, "/runs/a", None, 30.0, None)
 
     def met(number):
         def solved(task):

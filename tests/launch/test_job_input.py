@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import os
-import tarfile
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from cli_runs import TINY
-from distgram_launch import run_files
-from distgram_launch.job_client import check_room
-from distgram_launch.jobs import Job
-from distgram_launch.ray_cluster import request
-from etils import epath
+from cli_runs import TINY, environment
+from distgram_launch import folders
+from distgram_launch.ray.client import check_room
+from distgram_launch.ray.cluster import request, take_variables
+from distgram_launch.ray.jobs import Job, changed, found_in
 
 from distgram.config.schema import load
-from distgram.errors import ClusterError
+from distgram.errors import ClusterError, ConfigError
 
 # A file that is sound here, and raises where the job's environment has this variable.
 BROKEN = """
@@ -31,16 +30,53 @@ if "BROKEN" in os.environ:
 """
 
 
-def test_a_run_folder_that_is_too_large_to_be_packed(tmp_path, monkeypatch):
-    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp" / "torn").write_bytes(os.urandom(4096))
-    (tmp_path / "metrics.jsonl").write_text("{}")
-    with tarfile.open(fileobj=io.BytesIO(run_files.pack(epath.Path(tmp_path)))) as archive:
-        assert archive.getnames() == ["metrics.jsonl"]
-    monkeypatch.setattr(run_files, "PACKED_LIMIT", 2**20)
-    (tmp_path / "solution.npz").write_bytes(os.urandom(2**20))  # it cannot be packed any smaller
-    with pytest.raises(ClusterError, match="1 MiB packed, more than the 1 MiB"):
-        run_files.pack(epath.Path(tmp_path))
+def test_a_copy_leaves_out_checkpoints_that_are_not_sealed(tmp_path):
+    run = tmp_path / "run"
+    for step in ("1", "2.orbax-checkpoint-tmp"):
+        (run / "checkpoints" / step / "state").mkdir(parents=True)
+        (run / "checkpoints" / step / "state" / "d").write_bytes(b"arrays")
+    (run / "checkpoints" / "1" / "seal.json").write_text("{}")
+    (run / "metrics.jsonl").write_text("{}")
+    folders.fetch(str(run), tmp_path / "copy")
+    copied = {str(p.relative_to(tmp_path / "copy")) for p in (tmp_path / "copy").rglob("*")}
+    assert {"metrics.jsonl", "checkpoints/1/seal.json", "checkpoints/1/state/d"} < copied
+    assert not any("tmp" in name for name in copied)
+    folders.copy(run, tmp_path / "light", without=("checkpoints",))
+    assert [p.name for p in (tmp_path / "light").iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_stop_is_asked_for_where_there_is_a_run(tmp_path):
+    ask = [sys.executable, "-m", "distgram_launch.folders", str(tmp_path)]
+    assert subprocess.run(ask, env=environment()).returncode == folders.NOT_BEGUN
+    (tmp_path / "config.toml").touch()
+    assert subprocess.run(ask, env=environment()).returncode == 0
+    assert (tmp_path / "stop").exists()
+
+
+def test_a_run_that_only_the_cluster_sees_may_be_resumed(tmp_path):
+    """Its budgets are not known here; where runs of the storage are seen, a missing one is."""
+    job = found_in(str(tmp_path / "away"), "dg-heat-0a1b2c", False, {})
+    assert job.run == f"{tmp_path / 'away'}/dg-heat-0a1b2c" and job.limits is None
+    assert changed(job.limits, ["run.steps=7"]) is None
+    with pytest.raises(ConfigError, match="run.seed"):
+        changed(job.limits, ["run.seed=7"])
+    (tmp_path / "dg-other-000000").mkdir()
+    with pytest.raises(ClusterError, match="dg-other-000000"):
+        found_in(str(tmp_path), "dg-heat-0a1b2c", False, {})
+
+
+def test_variables_of_a_file_that_every_host_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "old")
+    (tmp_path / "env").write_text("# secrets\n\nTOKEN=a=b \n")
+    take_variables(str(tmp_path / "env"))
+    assert os.environ["TOKEN"] == "a=b"
+    take_variables(None)
+    (tmp_path / "env").write_text("A=1\nhunter2\n")
+    with pytest.raises(ClusterError, match="line 2") as told:
+        take_variables(str(tmp_path / "env"))
+    assert "hunter2" not in str(told.value)
+    with pytest.raises(ClusterError, match="every host"):
+        take_variables(str(tmp_path / "absent"))
 
 
 def test_no_cluster_answers(folder, monkeypatch):
@@ -94,7 +130,7 @@ def test_all_living_hosts_are_counted(monkeypatch):
         (("--storage", "s3://bucket/runs"), "'gs://bucket/runs'"),
         (("--storage", "/runs", "--workers", "two"), "--workers two: expected N or MIN:MAX"),
         (("--storage", "/runs", "--tpu", "v6e"), "--topology 4x4"),
-        (("--storage", "/runs", "--env", "A"), "--env 'A': expected NAME=VALUE"),
+        (("--storage", "/runs", "--env", "A"), "--env, line 1: expected NAME=VALUE"),
         (("--storage", "/runs", "--set", "run.stepps=1"), "did you mean 'steps'"),
         (("--storage", "/runs", "--set", "model.activation=tahn"), "tanh"),
     ],

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pytest
 from bench.cluster import local_cluster
 from cli_runs import TINY, Ended, Folder, metrics
-from distgram_launch import run_files
-from distgram_launch.jobs import ID
+from distgram_launch import folders
+from distgram_launch.ray.client import cluster
+from distgram_launch.ray.jobs import ID
 from test_job_input import BROKEN
 
 from distgram.store.checkpoint import newest
@@ -67,10 +68,12 @@ def wait_for_rows(run: Path, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(here) -> Submitted:
-    """A run without end that was asked to stop."""
+    """A run without end that was asked to stop, as from a machine that does not see its folder."""
     run = submit(here, LONG)
     wait_for_rows(run.path, 4)
-    return run._replace(ended=here.call("stop", run.id, "--timeout", PATIENCE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folders, "seen_from_here", lambda run: False)
+        return run._replace(ended=here.call("stop", run.id, "--timeout", PATIENCE))
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +114,10 @@ def test_logs_of_the_job_and_of_each_worker(here, stopped, monkeypatch):
     each = [here.call("logs", stopped.id, "--worker", k) for k in (0, 1)]
     assert all(log.code == 0 and log.out for log in each)
     assert each[0].out != each[1].out
-    monkeypatch.setattr(run_files, "seen_from_here", lambda run: False)  # as from another machine
-    assert here.call("logs", stopped.id, "--worker", 1).out == each[1].out
     sentence = here.call("logs", stopped.id, "--worker", 7).sentence
-    assert "rank-7.log: not found" in sentence and "rank-1.log" in sentence
+    assert "rank-7.log" in sentence and "rank-1.log" in sentence
+    monkeypatch.setattr(folders, "seen_from_here", lambda run: False)  # as from another machine
+    assert stopped.id in here.call("logs", stopped.id, "--worker", 1).sentence
 
 
 @pytest.mark.cluster
@@ -143,28 +146,31 @@ def test_a_cluster_that_does_not_know_a_run_is_told_where_it_is(here, resumed):
     assert metrics(resumed.path)[-1]["step"] == steps
     missing = f"{resumed.id[:-6]}000000"
     sentence = here.call("resume", missing, "--storage", resumed.path.parent).sentence
-    assert f"{missing}/config.toml: not found" in sentence
+    assert f"{missing}: not found" in sentence and resumed.id in sentence
 
 
 @pytest.mark.cluster
-def test_fetch_is_the_same_from_here_and_from_another_machine(here, resumed, monkeypatch):
+def test_fetch_copies_what_this_machine_sees(here, resumed, monkeypatch):
     near, far = here.path / "near", here.path / "far"
     assert here.call("fetch", resumed.id, "--out", near).out == f"{near}\n"
-    monkeypatch.setattr(run_files, "seen_from_here", lambda run: False)
-    ended = here.call("fetch", resumed.id, "--out", far)
-    assert ended.code == 0, ended
-    names = sorted(str(p.relative_to(near)) for p in near.rglob("*") if p.is_file())
-    assert names == sorted(str(p.relative_to(far)) for p in far.rglob("*") if p.is_file())
-    assert {"config.toml", "metrics.jsonl", "solution.npz"} < set(names)
-    assert all((near / n).read_bytes() == (far / n).read_bytes() for n in names)
-    assert "is there already" in here.call("fetch", resumed.id, "--out", far).sentence
+    names = {p.relative_to(near) for p in near.rglob("*") if p.is_file()}
+    assert {Path("config.toml"), Path("metrics.jsonl"), Path("solution.npz")} < names
+    assert all((near / n).read_bytes() == (resumed.path / n).read_bytes() for n in names)
+    assert str(near) in here.call("fetch", resumed.id, "--out", near).sentence
+    monkeypatch.setattr(folders, "seen_from_here", lambda run: False)  # as from another machine
+    sentence = here.call("fetch", resumed.id, "--out", far).sentence
+    assert str(resumed.path) in sentence and "--storage gs://" in sentence and not far.exists()
 
 
 @pytest.mark.cluster
 def test_the_exit_code_of_the_run_comes_through(here):
     here.write("mine.py", BROKEN)
     text = TINY.replace('name = "laplace2d"', 'file = "mine.py"')
-    run = submit(here, text, "--env", "BROKEN=at-once")
+    secrets = here.write("secrets", "# not for the Jobs API\nBROKEN=at-once\n")
+    run = submit(here, text, "--env", "SHOWN=yes", "--env-file", secrets)
+    with cluster(None) as client:
+        told = repr(client.get_job_info(f"{run.id}-1"))
+    assert "SHOWN" in told and "BROKEN" not in told
     ended = here.call("watch", run.id)
     assert ended.code == 2, ended
     assert "mine.py" in ended.out and "no table of coefficients on this host" in ended.out

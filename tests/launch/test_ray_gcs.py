@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bench.cluster import local_cluster
 from cli_runs import TINY, metrics
-from distgram_launch.jobs import ID
+from distgram_launch.ray.jobs import ID
 from gcs_server import BUCKET
 from ray_runs import RayRun, config, same, theta
 
@@ -40,8 +40,8 @@ class BucketRun(RayRun):
         return json.loads(lines[-1])["step"] if lines else -1
 
     def pid(self, rank: int) -> int:
-        log = (self.there / "logs" / f"rank-{rank}.log").read_text()
-        return int(re.findall(rf"rank {rank} of \d+ on \S+, pid (\d+)", log)[-1])
+        said = self.read("err")
+        return int(re.findall(rf"rank {rank} of \d+ on \S+, pid (\d+)", said)[-1])
 
 
 def test_a_killed_worker_and_a_resume_end_bitwise_equal(tmp_path, bucket, folder):
@@ -66,10 +66,10 @@ def test_a_killed_worker_and_a_resume_end_bitwise_equal(tmp_path, bucket, folder
     copy = tmp_path / "copy"
     assert folder.call("fetch", url, "--out", copy).code == 0
     assert same(copy, tmp_path / "whole")
-    # a log a rank, of both starts; and one compilation cache for all of them
+    # the workers of every start are named; one compilation cache serves all of them
+    said = (tmp_path / "a.err").read_text() + (tmp_path / "b.err").read_text()
     for rank in (0, 1):
-        log = (copy / "logs" / f"rank-{rank}.log").read_text()
-        assert len(set(re.findall(rf"rank {rank} of 2 on \S+, pid (\d+)", log))) >= 3
+        assert len(set(re.findall(rf"rank {rank} of 2 on \S+, pid (\d+)", said))) >= 3
     assert any(name.startswith("ray/.xla-cache/") for name in bucket.objects)
     assert not any(".probe-" in name for name in bucket.objects)
 
@@ -92,7 +92,8 @@ def test_a_job_is_watched_stopped_resumed_and_fetched(folder, bucket, monkeypatc
         stopped = folder.call("stop", matched[1], "--timeout", PATIENCE)
         assert stopped.code == 0 and "stop requested at step" in stopped.out, stopped
         at = int(re.findall(r"at step (\d+)", stopped.out)[0])
-        assert "rank 1 of 2" in folder.call("logs", matched[1], "--worker", 1).out
+        assert "rank 1 of 2" in folder.call("logs", matched[1]).out
+        assert "dashboard" in folder.call("logs", matched[1], "--worker", 1).sentence
         ended = folder.call("resume", matched[1], "--set", f"run.steps={at + 4}")
         assert ended.code == 0, ended
         watched = folder.call("watch", matched[1])

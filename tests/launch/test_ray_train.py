@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
-from ray_runs import ROOT, RayRun, config, theta
+from cli_runs import TINY, environment, metrics
+from ray_runs import RayRun, config, theta
 
 from distgram.errors import ClusterError
 
-ray_cluster = pytest.importorskip("distgram_launch.ray_cluster")
+ray_cluster = pytest.importorskip("distgram_launch.ray.cluster")
 request, Host = ray_cluster.request, ray_cluster.Host
 
 TWO_BY_FOUR = ("--workers", 2, "--devices-per-worker", 4)
@@ -107,7 +106,7 @@ def test_resumed_on_other_workers_the_points_are_the_same(solved, tmp_path):
 GAUGES = """
 import sys, time, urllib.request
 import ray
-from distgram_launch.ray_worker import Gauges
+from distgram_launch.ray.worker import Gauges
 
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 gauges = Gauges("run-a")
@@ -128,9 +127,8 @@ print(*told, sep="\\n")
 
 @pytest.mark.cluster
 def test_the_metrics_of_a_run_are_among_those_of_ray():
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", GAUGES]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command, env = [sys.executable, "-c", GAUGES], environment(RAY_AUTH_MODE="disabled")
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     told = {line.partition("{")[0]: line for line in ended.stdout.splitlines()}
     assert set(told) == {"ray_distgram_step", "ray_distgram_l2_error"}

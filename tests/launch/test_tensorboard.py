@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from cli_runs import TINY
-from distgram_launch.tensorboard import FOLDER, scalars
+from distgram_launch.show import EVENTS, Events, scalars
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from distgram.errors import StorageError
 
 
 def events(data: bytes) -> list[Event]:
@@ -27,7 +29,7 @@ def shown(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Name -> (step, value) in order, of all event files: a START takes back what has its step or
     a later one, as TensorBoard's own reader does."""
     curves: dict[str, list[tuple[int, float]]] = {}
-    for path in sorted((run / FOLDER).iterdir()):  # named by the second at which they were begun
+    for path in sorted((run / EVENTS).iterdir()):  # named by the second at which they were begun
         for event in events(path.read_bytes()):
             if event.session_log.status == SessionLog.START:
                 curves = {k: [e for e in v if e[0] < event.step] for k, v in curves.items()}
@@ -39,7 +41,7 @@ def shown(run: Path) -> dict[str, list[tuple[int, float]]]:
 def test_a_resumed_run_has_every_step_once(folder):
     run = folder.path / "run"
     assert folder.solve("--tensorboard", "--set", "run.steps=5").code == 0
-    assert len(list((run / FOLDER).iterdir())) == 1
+    assert len(list((run / EVENTS).iterdir())) == 1
     # the step budget of the first job logged step 5, which the second comes by without logging it
     ended = folder.call("resume", run, "--tensorboard", "--set", "run.steps=8")
     assert ended.code == 0, ended
@@ -61,9 +63,9 @@ def test_scalars_of_a_row():
 
 def test_nothing_is_written_where_it_is_not_asked_for_or_the_run_is_refused(folder):
     assert folder.solve("--set", "run.steps=1").code == 0
-    assert not (folder.path / "run" / FOLDER).exists()
+    assert not (folder.path / "run" / EVENTS).exists()
     assert folder.solve("--tensorboard").code == 2  # the folder holds a run
-    assert not (folder.path / "run" / FOLDER).exists()
+    assert not (folder.path / "run" / EVENTS).exists()
 
 
 def test_without_tensorboardx_the_extra_is_named(folder, monkeypatch):
@@ -77,6 +79,14 @@ def test_without_tensorboardx_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     assert "pip install 'distgram[tensorboard]'" in folder.solve("--tensorboard").sentence
     assert folder.folders() == []
+
+
+def test_storage_that_refuses_the_events_is_a_sentence(tmp_path):
+    """It is raised, at once: tensorboardX's own writer would wait for ever."""
+    (tmp_path / "full").touch()
+    events = Events(tmp_path / "full" / "tensorboard")
+    with pytest.raises(StorageError, match="events cannot be written"):
+        events.write({"step": 0, "l2_error": 1.0})
 
 
 @pytest.mark.slow

@@ -7,20 +7,18 @@ tells where it is and which points it has.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_runs import metrics
+from cli_runs import environment, metrics
 from ray.cluster_utils import Cluster
 
 # The hosts are forked off this process, where other tests may have started jax, and exec at once.
 pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 
-ROOT = Path(__file__).parents[2]
 SLICES, HOSTS, CHIPS = ("slice-a", "slice-b"), 2, 4
 POD_TYPE, TOPOLOGY = "v4-16", "2x2x2"  # eight chips of two cores each, four chips a host
 WORKERS = len(SLICES) * HOSTS
@@ -65,7 +63,7 @@ def host(name: str, worker: int) -> dict[str, Any]:
     env = {"TPU_NAME": name, "TPU_WORKER_ID": str(worker), "TPU_TOPOLOGY": TOPOLOGY}
     env |= {"TPU_ACCELERATOR_TYPE": POD_TYPE, "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1"}
     env |= {"XLA_FLAGS": f"--xla_force_host_platform_device_count={CHIPS}"}
-    env |= {"PYTHONPATH": str(ROOT)}
+    env |= {"PYTHONPATH": environment()["PYTHONPATH"]}
     labels = {"ray.io/tpu-slice-name": name, "ray.io/tpu-worker-id": str(worker)}
     labels |= {"ray.io/tpu-pod-type": POD_TYPE, "ray.io/tpu-topology": TOPOLOGY}
     resources = {"TPU": CHIPS, "accelerator_type:TPU-V4": 1, name: 1}
@@ -104,7 +102,7 @@ def solve(folder: Path, address: str, *options: object) -> subprocess.CompletedP
     command += [folder / "run", "--ray", "--address", address, "--tpu", "v4", *options, "--rows"]
     return subprocess.run(
         [str(c) for c in command],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=400,  # no run hangs; it takes about a minute

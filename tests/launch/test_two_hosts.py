@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, metrics
+from cli_runs import TINY, environment, metrics
 
 from distgram.store.checkpoint import newest, read_theta
 
@@ -25,11 +25,7 @@ CONFIG = TINY.replace("steps = 6", "steps = 200\npatience = 1000000").replace(
 RUN = ("--ray", "--workers", 2, "--devices-per-worker", 2, "--heartbeat", 10)
 HANG_S = 900.0  # nothing here takes a tenth of it on an idle machine
 
-_ENV = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    "PYTHONPATH": str(ROOT),
-    "TWO_HOSTS_WAIT": "180",
-}
+_ENV = environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}", TWO_HOSTS_WAIT="180")
 _ENV.pop("XLA_FLAGS")  # the tests' own eight devices
 
 

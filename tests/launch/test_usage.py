@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import click
 import pytest
+from distgram_launch import options
+from distgram_launch.cli import app
+from typer.main import get_command
+
+from distgram.errors import ConfigError
+
+VERBS = """Add Compare Count Draw Drop Find Fix Give Join Plan Print Reach Read Replace Restart Run
+    Serve Set Show Start Take Upload Use Wait Write""".split()
 
 
 @pytest.mark.parametrize(
@@ -37,3 +46,52 @@ def test_without_a_command_there_is_help_and_no_complaint(folder):
 def test_help_is_a_success(folder, arguments):
     ended = folder.call(*arguments)
     assert ended.code == 0 and ended.err == "" and "Usage: distgram" in ended.out, ended
+
+
+def commands() -> dict[str, click.Command]:
+    group = get_command(app)
+    return {name: command for name, command in group.commands.items()}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_option_says_what_it_does(name):
+    """With a verb, of which there are few, and a full stop."""
+    for option in commands()[name].params:
+        help = getattr(option, "help", None) or ""
+        assert help.split()[0] in VERBS and help.endswith("."), (name, option.name, help)
+        assert "[" not in help, help  # rich takes it for markup
+
+
+def test_options_for_keys_of_the_config_come_after_set():
+    given = options.overrides(
+        steps=9,
+        tolerance=1e-8,
+        seed=3,
+        points=["interior=64", "edge=32"],
+        hidden="20,20",
+        set_=["run.seed=1"],
+    )
+    assert given == [
+        *("run.seed=1", "run.steps=9", "run.tolerance=1e-08", "run.seed=3"),
+        *("points.interior.count=64", "points.edge.count=32", "model.hidden=[20,20]"),
+    ]
+    for wrong in ("interior", "=64", "interior="):
+        with pytest.raises(ConfigError, match="--points"):
+            options.overrides(points=[wrong])
+    assert options.overrides() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (("--points", "interior=many"), "points.interior.count"),
+        (("--points", "inside=64"), "points.inside"),
+        (("--hidden", "20;20"), "model.hidden"),
+        (("--hidden", "0"), "model.hidden"),
+        (("--tolerance", "-1"), "run.tolerance"),
+        (("--steps", "-1"), "run.steps"),
+    ],
+)
+def test_a_wrong_value_names_the_key(folder, arguments, key):
+    assert key in folder.solve(*arguments).sentence
+    assert folder.folders() == []

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from browser import needs_chromium, opened
+from distgram_launch import web
 from distgram_launch.cli import main
-from distgram_launch.jobs import Job
-from distgram_launch.live_page import now
-from distgram_launch.web import Folder, FollowedJob, Server, Source
+from distgram_launch.ray.jobs import Job
+from distgram_launch.web import Folder, FollowedJob, Server, Source, now
 from synthetic_runs import Page, make_run
 
 from distgram.config.schema import RunTable
@@ -112,6 +114,32 @@ def test_a_page_of_rows_with_holes_is_still_drawn():
     assert len(Page(now([row])).images) == 1
     many = [row | {"step": k, "mean_square_residual": 10.0 ** (-k / 100)} for k in range(5001)]
     assert len(now(many)) < 100_000 and "at step 5000: " in now(many)
+
+
+def test_a_client_that_dawdles_or_leaves_costs_nothing(tmp_path, monkeypatch, capsys):
+    """Neither its thread nor a traceback; others are answered meanwhile."""
+    run, _ = going_on(tmp_path / "run")
+    monkeypatch.setattr(web, "SLOW_S", 1.0)
+    monkeypatch.setattr(web.Handler, "timeout", 1.0)
+    with served(Folder(run)) as server:
+        before, at = threading.active_count(), ("127.0.0.1", server.server_port)
+        silent, dripping, deaf = (socket.create_connection(at) for _ in range(3))
+        begin = f"GET /now HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n".encode()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        deaf.sendall(begin + b"\r\n")
+        deaf.close()  # a reset, before anything is answered
+        dripping.sendall(begin)
+        assert get(server, "/")[0] == 200
+        until = time.monotonic() + 60
+        while threading.active_count() > before:
+            assert time.monotonic() < until
+            with suppress(OSError):  # it has been ended
+                dripping.sendall(b"X")
+            time.sleep(0.1)
+        silent.close()
+        dripping.close()
+        assert get(server, "/now")[0] == 200
+    assert capsys.readouterr().err == ""
 
 
 class Cluster:

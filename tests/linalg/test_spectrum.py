@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from matrices import EPS
 
+from distgram.linalg.butterfly import triangle
 from distgram.linalg.spectrum import Spectrum, hard_cutoff, tikhonov
-from distgram.linalg.tsqr import spectrum_of_triangle, triangle
+from distgram.linalg.tsqr import spectrum_of_triangle
 
 N, P = 60, 12
 CONDITION = 1e4

@@ -12,8 +12,9 @@ import pytest
 from matrices import EPS, Long
 from stages import stage
 
+from distgram.linalg.butterfly import triangle
 from distgram.linalg.mesh import make_mesh
-from distgram.linalg.tsqr import TSQR, spectrum_of_triangle, triangle
+from distgram.linalg.tsqr import TSQR, spectrum_of_triangle
 from distgram.net.mlp import MLP
 from distgram.run.setup import Memory
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
-from distgram_launch.live_page import now, shell
+from distgram_launch.web import now, shell
 from synthetic_runs import Page, make_run
 
 from distgram.errors import RunError

@@ -10,7 +10,8 @@ import pytest
 from linear_problem import LEAST_SQUARES, RIGHT, SENSITIVITY, THETA, A, P
 from residuals import CASES, CLOSE, build, dense
 
-from distgram.linalg.tsqr import spectrum_of_triangle, triangle
+from distgram.linalg.butterfly import triangle
+from distgram.linalg.tsqr import spectrum_of_triangle
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 
 BEND = np.random.default_rng(8).standard_normal(50)

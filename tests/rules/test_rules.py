@@ -18,7 +18,8 @@ from linear_problem import (
 )
 from matrices import EPS
 
-from distgram.linalg.tsqr import spectrum_of_triangle, triangle
+from distgram.linalg.butterfly import triangle
+from distgram.linalg.tsqr import spectrum_of_triangle
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.amstramgram import AMStramGRAM, elbow, precision_rank
 from distgram.rules.anagram import ANaGRAM

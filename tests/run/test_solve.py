@@ -122,7 +122,7 @@ def test_the_target_holds_for_the_solution_that_is_given(tmp_path, limit, of):
 
 
 def test_a_target_counts_at_the_last_step_of_a_budget(tmp_path, six):
-    """Steps 0, 1 and the last are looked at; the last has come to the target and spent the budget."""
+    """Steps 0, 1 and the last are looked at; the last is at the target and has spent the budget."""
     target = 1.01 * six.rows[-1]["l2_error"]
     ran = run(tmp_path / "run", target_l2=target, log_every=100)
     assert (ran.result.reason, ran.result.steps) == ("target", 6)

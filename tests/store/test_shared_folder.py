@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ray_worker = pytest.importorskip("distgram_launch.ray_worker")
+ray_worker = pytest.importorskip("distgram_launch.ray.worker")
 
 
 class Gathered:

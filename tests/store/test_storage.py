@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from cli_runs import TINY, environment
+from cli_runs import TINY
 from gcs_server import BUCKET
 
 from distgram.errors import StorageError
@@ -93,26 +89,6 @@ def test_without_gcsfs_the_extra_is_named(folder, monkeypatch):
     config = folder.write("tiny.toml", TINY)
     sentence = folder.call("solve", config, "--out", "gs://bucket/run").sentence
     assert "pip install 'distgram[gcs]'" in sentence
-
-
-def test_the_log_of_a_worker_outlives_it(bucket, tmp_path):
-    """What it has written is uploaded though it is killed, after what an earlier one has left."""
-    bucket.put("storage/logs/rank-0.log", b"earlier\n", {})
-    log = f"gs://{BUCKET}/storage/logs/rank-0.log"
-    worker = (
-        "import os, signal; from distgram_launch.log_upload import local_log; "
-        f"file = open(local_log({log!r}), 'a'); file.write('last words\\n'); file.flush(); "
-        "os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", worker], env=environment(TMPDIR=str(tmp_path)), timeout=60
-    )
-    assert ended.returncode == -signal.SIGKILL
-    until = time.monotonic() + 60
-    while list(tmp_path.glob("distgram-*.log")):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    assert bucket.objects["storage/logs/rank-0.log"].data == b"earlier\nlast words\n"
 
 
 def test_paths_of_a_file_system_are_left_as_they_are():

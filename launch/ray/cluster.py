@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
@@ -52,6 +53,7 @@ class Request:
         gpus: GPUs a worker. tpu, topology: the generation (v6e) and the shape of a slice (4x4).
         address: of the cluster to join; None: RAY_ADDRESS, or a cluster of this machine's own.
         heartbeat, watchdog: seconds after which a silent worker, or a stuck step, counts as lost.
+        env_file: a file of every host, see `variables`.
     """
 
     least: int = 1
@@ -65,6 +67,7 @@ class Request:
     watchdog: float = 120.0
     max_failures: int = 5
     max_preemptions: int = 100
+    env_file: str | None = None
 
     @property
     def accelerator(self) -> str | None:
@@ -161,6 +164,44 @@ def request(
     if tpu and "heartbeat" in rest:
         raise ClusterError("--heartbeat: on TPU slices Ray starts jax, whose own 100 s hold.")
     return Request(least, most, devices_per_worker, gpus_per_worker, tpu, topology, **rest)
+
+
+def variables(lines: Iterable[str], where: str) -> dict[str, str]:
+    """NAME -> VALUE of lines NAME=VALUE; empty ones and those that begin with # are passed over.
+
+    Args:
+        where: the option or the file that they are of.
+
+    Raises:
+        ClusterError: another line, by its place: it may hold a secret.
+    """
+    found = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line and not line.startswith("#"):
+            name, equals, value = line.partition("=")
+            if not equals or not name.isidentifier():
+                raise ClusterError(f"{where}, line {number}: expected NAME=VALUE.")
+            found[name] = value
+    return found
+
+
+def take_variables(env_file: str | None) -> None:
+    """Give this process the variables of a file of its host, if any.
+
+    Raises:
+        ClusterError: the file cannot be read, or a line is not NAME=VALUE.
+    """
+    if env_file is None:
+        return
+    try:
+        text = Path(env_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ClusterError(
+            f"--env-file {env_file}: {why} on {socket.gethostname()}: expected a file that is on "
+            "every host of the cluster."
+        ) from error
+    os.environ.update(variables(text.splitlines(), f"--env-file {env_file}"))
 
 
 @contextmanager

@@ -13,10 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from distgram_launch.ray_backend import SAID, open_log
+from distgram_launch.ray.backend import Line, open_log
+from distgram_launch.ray.cluster import take_variables
 from ray.train import get_context
 from ray.util.metrics import Gauge
+from ray.util.queue import Queue
 
+from distgram.errors import CheckpointError, ClusterError, FolderTaken, StorageFull
 from distgram.store import storage
 from distgram.store.storage import Folder
 
@@ -32,12 +35,15 @@ class Task:
     Args:
         config: the configuration as nested dictionaries. devices: expected on each worker, None:
             whatever it has. watchdog_s: the least time a step may take before it counts as stuck.
+        lines: what the driver is told. env_file: see `take_variables`.
     """
 
     config: dict[str, Any]
     run_dir: str
     devices: int | None
     watchdog_s: float
+    lines: Queue
+    env_file: str | None = None
 
 
 class Watchdog:
@@ -89,8 +95,10 @@ def _solved(task: Task) -> dict[str, Any]:
     log = open_log(task.run_dir)
     watchdog = Watchdog(log, task.watchdog_s)
 
-    def say(line: str) -> None:
-        print(f"{SAID}{line}", file=log)
+    def say(text: str, by_all: bool = False) -> None:
+        print(text, file=log)
+        if by_all or rank == 0:
+            task.lines.put(Line(rank, text))
 
     logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells of every save otherwise
 
@@ -98,7 +106,6 @@ def _solved(task: Task) -> dict[str, Any]:
 
     from distgram.config.build import setup
     from distgram.config.schema import check
-    from distgram.errors import CheckpointError, FolderTaken, StorageFull
     from distgram.linalg.mesh import gather, make_mesh
     from distgram.linalg.precision import set_precision
     from distgram.run.hooks import Listener
@@ -108,9 +115,11 @@ def _solved(task: Task) -> dict[str, Any]:
     set_precision()
     say(
         f"rank {rank} of {jax.process_count()} on {socket.gethostname()}, pid {os.getpid()}: "
-        f"{jax.local_device_count()} of {jax.device_count()} device(s)"
+        f"{jax.local_device_count()} of {jax.device_count()} device(s)",
+        by_all=True,
     )
-    if (wrong := _miscounted(task.devices)) or (wrong := _unshared(run_dir, rank, gather)):
+    wrong = _miscounted(task.devices) or _unshared(run_dir, rank, gather)
+    if wrong := wrong or _without_variables(task.env_file, gather):
         return {"error": wrong}
     try:
         begun = bool(newest(run_dir / "checkpoints"))
@@ -167,6 +176,20 @@ def _miscounted(devices: int | None) -> str | None:
     if devices is not None and jax.device_count() != wanted * devices:
         return f"{jax.device_count()} devices in all, expected {wanted} workers x {devices}."
     return None
+
+
+def _without_variables(env_file: str | None, gather: Callable) -> str | None:
+    """Why the file of variables does not serve all workers, None: it does."""
+    refused = None
+    try:
+        take_variables(env_file)
+    except ClusterError as error:
+        refused = str(error)
+    fine = gather([refused is None])[:, 0]
+    if fine.all():
+        return None
+    ranks = [k for k, read in enumerate(fine) if not read]
+    return refused or f"--env-file {env_file}: the ranks {ranks} cannot read it on their hosts."
 
 
 def _unshared(run_dir: Folder, rank: int, gather: Callable) -> str | None:

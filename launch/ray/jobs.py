@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import distgram_launch
 import tomli_w
-from distgram_launch.job_client import check_room
-from distgram_launch.run_files import perform
+from distgram_launch import folders
+from distgram_launch.ray.client import check_room
 from pydantic import BaseModel, ValidationError
 
 import distgram
 from distgram.config.errors import sentence
 from distgram.config.schema import Config, RunTable, check, dump
-from distgram.errors import ClusterError, ConfigError
+from distgram.errors import ClusterError, ConfigError, StorageError
 
 if TYPE_CHECKING:
-    from distgram_launch.ray_cluster import Request
+    from distgram_launch.ray.cluster import Request
     from ray.dashboard.modules.job.pydantic_models import JobDetails
     from ray.job_submission import JobSubmissionClient
 
@@ -44,14 +44,15 @@ class Job(BaseModel, frozen=True):
 
     Args:
         run: the run folder, as the cluster sees it. config: the name of the config.
-        limits: the budgets of the run. layout: options of `solve --ray`, as workers = "2".
+        limits: the budgets of the run, None where they are not known. layout: options of
+            `solve --ray`, as workers = "2".
         package: whether distgram itself is uploaded. env: environment variables of the job.
         tensorboard: whether events are written for TensorBoard.
     """
 
     run: str
     config: str
-    limits: RunTable
+    limits: RunTable | None
     layout: dict[str, str | int | float]
     package: bool = False
     env: dict[str, str] = {}
@@ -68,7 +69,7 @@ class Job(BaseModel, frozen=True):
         Raises:
             ClusterError: options of the workers that do not fit each other.
         """
-        from distgram_launch.ray_cluster import request
+        from distgram_launch.ray.cluster import request
 
         return request(**self.layout)  # type: ignore[arg-type]
 
@@ -126,27 +127,27 @@ def find(client: JobSubmissionClient, given: str) -> tuple[str, JobDetails, Job]
     return (named[-1], *there[named[-1]])
 
 
-def found_in(
-    client: JobSubmissionClient, storage: str, given: str, package: bool, env: dict[str, str]
-) -> Job:
+def found_in(storage: str, given: str, package: bool, env: dict[str, str]) -> Job:
     """A run that the cluster does not know, by its folder on the storage.
 
     Raises:
-        ClusterError: `given` is no id; there is no such folder.
+        ClusterError: `given` is no id; this machine sees the runs there, and it is not among them.
     """
     matched = ID.fullmatch(given)
     if matched is None:
         raise ClusterError(f"{given}: expected the id of a run, dg-NAME-XXXXXX.")
-    run_id, config = matched[1], matched[2]
-    run = f"{storage_folder(storage)}/{run_id}"
-    job = Job(run=run, config=config, limits=RunTable(), layout={}, package=package, env=env)
-    with job.environment() as environment:
-        text = perform(client, environment, run, "read", "config.toml")
-    limits = check(tomllib.loads(text.decode())).run
-    return job.model_copy(update={"limits": limits})
+    there = storage_folder(storage)
+    run = f"{there}/{matched[1]}"
+    try:
+        limits = check(tomllib.loads((folders.found(run) / folders.CONFIG).read_text())).run
+    except (ClusterError, StorageError, FileNotFoundError):
+        if runs := sorted(p.name for p in Path(there).glob("dg-*")):
+            raise ClusterError(f"{run}: not found: there are {', '.join(runs)}.") from None
+        limits = None  # only the cluster sees it, and the job will tell whether it is there
+    return Job(run=run, config=matched[2], limits=limits, layout={}, package=package, env=env)
 
 
-def changed(limits: RunTable, overrides: Sequence[str]) -> RunTable:
+def changed(limits: RunTable | None, overrides: Sequence[str]) -> RunTable | None:
     """The budgets of a run as a resume changes them.
 
     Raises:
@@ -154,7 +155,7 @@ def changed(limits: RunTable, overrides: Sequence[str]) -> RunTable:
     """
     from distgram_launch.local import BUDGETS  # not at the top: it imports jax
 
-    tree = limits.model_dump()
+    tree = limits.model_dump() if limits else {}
     for text in overrides:
         key, _, value = text.partition("=")
         if key.strip() not in BUDGETS:
@@ -167,9 +168,10 @@ def changed(limits: RunTable, overrides: Sequence[str]) -> RunTable:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"--set {text}: expected a number.") from error
     try:
-        return RunTable.model_validate(tree)
+        found = RunTable.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"run.{sentence(error, RunTable)}") from error
+    return found if limits else None
 
 
 def storage_folder(storage: str) -> str:

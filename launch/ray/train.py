@@ -10,20 +10,21 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 from distgram_launch import local
-from distgram_launch.ray_backend import SAID, Failures, MeshConfig, first_line
-from distgram_launch.ray_cluster import Request, joined
-from distgram_launch.ray_worker import Task, train
+from distgram_launch.local import Say, Watch
+from distgram_launch.ray.backend import Failures, Line, MeshConfig, first_line, line_queue
+from distgram_launch.ray.cluster import Request, joined, take_variables
+from distgram_launch.ray.worker import Task, train
 from ray.exceptions import RayError
 from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.jax import JaxConfig, JaxTrainer
+from ray.util.queue import Queue
 
 from distgram.config.schema import Config, dump, files, relocated
 from distgram.errors import ClusterError
@@ -35,9 +36,6 @@ from distgram.store.storage import Folder, Tail
 
 RESTART_S = 900.0  # from the loss of a worker to the first word of the new ones
 POLL_S = 0.2
-
-Watch = Callable[[dict[str, Any]], None]
-Say = Callable[[str], None]
 
 
 def start(
@@ -51,7 +49,7 @@ def start(
     sources = files(config)  # the hosts need not have the user's files, nor later jobs
     config = relocated(config, {name: str(run_dir / name) for name in sources})
     with joined(request, say):
-        _check(relocated(config, sources))
+        _check(relocated(config, sources), request)
         local.make_folder(config, run_dir, sources, force)
         return _run(config, run_dir, request, watch, say, -1)
 
@@ -63,14 +61,15 @@ def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say:
         as `start`.
     """
     with joined(request, say):
-        _check(config)
+        _check(config, request)
         run_folder.clear_stop(run_dir)
         saved = int(checkpoint.newest(run_dir / run_folder.CHECKPOINTS).name)
         return _run(config, run_dir, request, watch, say, saved)
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, request: Request) -> None:
     """Build the run once here, for its errors. Accelerators are left to the workers."""
+    take_variables(request.env_file)
     jax.config.update("jax_platforms", "cpu")
     local.prepare(config, 1)
 
@@ -79,14 +78,13 @@ def _run(
     config: Config, run_dir: Folder, request: Request, watch: Watch, say: Say, saved: int
 ) -> Result:
     """Run on workers until the end, through preemptions; rows up to the step `saved` are old."""
-    logs, place = run_dir / "logs", storage.of(run_dir)
-    place.make(logs)
-    said = [place.tail(logs / f"{name}.log", from_end=True) for name in ("controller", "rank-0")]
-    rows = _Rows(place.tail(run_dir / run_folder.METRICS, from_end=True), watch, saved)
+    storage.of(run_dir).make(run_dir / "logs")
+    tail = storage.of(run_dir).tail(run_dir / run_folder.METRICS, from_end=True)
+    rows, lines = _Rows(tail, watch, saved), line_queue()
     preemptions = 0
     with caught_signals() as caught:
         while True:
-            result = Result(**_fit(config, run_dir, request, said, rows, say, caught))
+            result = Result(**_fit(config, run_dir, request, lines, rows, say, caught))
             if caught:
                 return replace(result, signal=caught[0])
             if result.reason != "signal" or preemptions == request.max_preemptions:
@@ -99,14 +97,14 @@ def _fit(
     config: Config,
     run_dir: Folder,
     request: Request,
-    said: list[Tail],
+    lines: Queue,
     rows: _Rows,
     say: Say,
     caught: list[int],
 ) -> dict[str, Any]:
     """Start workers until they come to an end; the result of rank 0."""
     ended: list[Any] = []
-    trainer = _trainer(config, run_dir, request)
+    trainer = _trainer(config, run_dir, request, lines)
 
     def fit() -> None:
         try:
@@ -123,11 +121,9 @@ def _fit(
     while running:
         thread.join(POLL_S)
         running = thread.is_alive()  # before the last look at what they have said
-        for source in said:
-            for line in source.new(last=not running):
-                if line.startswith(SAID):
-                    say(line.removeprefix(SAID))
-                    quiet_since = time.monotonic() if source is said[0] else None
+        for line in _new(lines):
+            say(line.text)
+            quiet_since = time.monotonic() if line.rank is None else None
         rows.follow(last=not running)
         if caught and not asked:
             asked = True
@@ -149,8 +145,19 @@ def _fit(
     return outcome["result"]
 
 
-def _trainer(config: Config, run_dir: Folder, request: Request) -> JaxTrainer:
-    task = Task(dump(config), str(run_dir), request.expected, request.watchdog)
+def _new(lines: Queue) -> list[Line]:
+    try:
+        count = lines.qsize()
+        return lines.get_nowait_batch(count) if count else []
+    except RayError:  # the cluster is lost, of which the trainer tells
+        return []
+
+
+def _trainer(config: Config, run_dir: Folder, request: Request, lines: Queue) -> JaxTrainer:
+    task = Task(
+        *(dump(config), str(run_dir), request.expected, request.watchdog, lines),
+        env_file=request.env_file,
+    )
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(run_dir.parent / ".xla-cache"))
     shared = {"JAX_COMPILATION_CACHE_DIR": cache}
     if request.tpu:
@@ -175,7 +182,7 @@ def _trainer(config: Config, run_dir: Folder, request: Request) -> JaxTrainer:
                 max_preemption_failures=request.max_preemptions,
             ),
             logging_config=LoggingConfig(log_level="WARNING"),
-            callbacks=[Failures(run_dir / "logs" / "controller.log")],
+            callbacks=[Failures(lines)],
             worker_runtime_env={"env_vars": shared},
         ),
     )

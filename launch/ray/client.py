@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from distgram.errors import ClusterError
 
 if TYPE_CHECKING:
-    from distgram_launch.ray_cluster import Request
+    from distgram_launch.ray.cluster import Request
     from ray.job_submission import JobSubmissionClient
 
 # Where Ray's own command line looks for the address: the first that is set.
@@ -49,7 +49,7 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
         if said and said.startswith("http"):  # Ray's client would wait for minutes
             requests.head(said, timeout=CONNECT_SECONDS)
         elif said:  # HOST:PORT of the cluster itself, as `solve --ray` takes it, or ray://
-            from distgram_launch.ray_cluster import reach
+            from distgram_launch.ray.cluster import reach
 
             reach(said)
         yield JobSubmissionClient(said)
@@ -76,7 +76,7 @@ def check_room(client: JobSubmissionClient, asked: Request) -> None:
     Raises:
         ClusterError: they could not; it names what was asked for and what is there.
     """
-    from distgram_launch.ray_cluster import Host
+    from distgram_launch.ray.cluster import Host
     from ray.util.state import list_nodes
 
     # All that live: unasked, Ray gives a hundred, those among them that have died too.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distgram_launch.jobs import Job
-from distgram_launch.run_files import perform
+from distgram_launch import folders
+from distgram_launch.ray.jobs import Job
 
 from distgram.errors import ClusterError
 
@@ -23,6 +26,7 @@ SILENT_SECONDS = 60
 LOST_SECONDS = 60
 # A run that starts removes an older request to stop, so that it has to be asked again.
 ASK_SECONDS = 10
+JOB_SECONDS = 120  # for a small job to end
 
 
 def follow(client: JobSubmissionClient, name: str, say: Callable[[str], None]) -> JobDetails:
@@ -104,19 +108,55 @@ def stop(client: JobSubmissionClient, name: str, job: Job, timeout: float) -> Jo
     """
     until, asked = time.monotonic() + timeout, float("-inf")
     details = client.get_job_info(name)
-    with job.environment() as env:
-        while not details.status.is_terminal() and time.monotonic() < until:
-            if time.monotonic() - asked > ASK_SECONDS:
-                asked = time.monotonic()
-                if details.status.value == "PENDING" or not perform(client, env, job.run, "stop"):
-                    break
-            time.sleep(0.5)
-            details = client.get_job_info(name)
+    while not details.status.is_terminal() and time.monotonic() < until:
+        if time.monotonic() - asked > ASK_SECONDS:
+            asked = time.monotonic()
+            if details.status.value == "PENDING" or not _ask(client, job):
+                break
+        time.sleep(0.5)
+        details = client.get_job_info(name)
     if not details.status.is_terminal():
         client.stop_job(name)
-        until = time.monotonic() + LOST_SECONDS
-        while not (details := client.get_job_info(name)).status.is_terminal():
-            if time.monotonic() > until:
-                raise ClusterError(f"{name}: the cluster did not stop it within {LOST_SECONDS} s.")
-            time.sleep(0.5)
+        details = _ended(client, name, LOST_SECONDS)
+    return details
+
+
+def _ask(client: JobSubmissionClient, job: Job) -> bool:
+    """Ask a run to save and end, from here where its folder is seen, else by a small job on the
+    cluster; False where the run has not begun.
+
+    Raises:
+        ClusterError: the small job could not ask.
+    """
+    if folders.seen_from_here(job.run):
+        return folders.ask_to_stop(Path(job.run))
+    name = f"dghelper-{uuid.uuid4().hex[:12]}"
+    command = shlex.join(["python", "-m", folders.__name__, job.run])
+    with job.environment() as env:
+        client.submit_job(entrypoint=command, runtime_env=env, submission_id=name)
+    try:
+        details = _ended(client, name, JOB_SECONDS)
+    except ClusterError:
+        client.stop_job(name)
+        raise
+    client.delete_job(name)
+    if details.driver_exit_code not in (0, folders.NOT_BEGUN):
+        raise ClusterError(f"{job.run}: `{command}` failed on the cluster: {details.message}")
+    return details.driver_exit_code == 0
+
+
+def _ended(client: JobSubmissionClient, name: str, seconds: float) -> JobDetails:
+    """How a job ended that is about to end.
+
+    Raises:
+        ClusterError: it has not within so many seconds.
+    """
+    until = time.monotonic() + seconds
+    while not (details := client.get_job_info(name)).status.is_terminal():
+        if time.monotonic() > until:
+            raise ClusterError(
+                f"{name}: the cluster did not end it within {seconds:g} s: `ray job logs {name}` "
+                "may tell why."
+            )
+        time.sleep(0.25)
     return details

@@ -10,20 +10,33 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import ray
-from distgram_launch.log_upload import local_log
 from ray.train import UserCallback, get_context
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend
 from ray.train.v2.jax import JaxConfig
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from distgram.store import storage
-from distgram.store.storage import Folder
 
 INIT_S = 120  # to find each other
-SAID = "distgram: "  # marks the lines of a log that the driver repeats
+
+
+class Line(NamedTuple):
+    """A line worth reading on its way to the driver: of the worker of a rank, None of Ray's
+    controller, which tells that workers failed."""
+
+    rank: int | None
+    text: str
+
+
+def line_queue() -> Queue:
+    """What workers and controller say to the driver; it lives on the driver's host, not theirs."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 @dataclass
@@ -94,11 +107,15 @@ def set_environment(run_dir: str, platform: str, devices: int) -> None:
 
 
 def open_log(run_dir: str) -> TextIO:
-    """The log of this rank; it also takes all that the process prints, C++ below it too."""
-    path = storage.folder(run_dir) / "logs" / f"rank-{get_context().get_world_rank()}.log"
-    local = path if isinstance(path, Path) else local_log(str(path))
+    """The log of this rank in the run folder; it also takes all that the process prints, C++ below
+    it too: Ray's own logs go with their host. On gs://, where nothing can be appended to, they are
+    all there is."""
+    folder = storage.folder(run_dir)
+    if not isinstance(folder, Path):
+        return sys.stderr
     try:
-        log = open(local, "a", encoding="utf-8", buffering=1)
+        path = folder / "logs" / f"rank-{get_context().get_world_rank()}.log"
+        log = open(path, "a", encoding="utf-8", buffering=1)
     except OSError:  # no shared folder: the probe will say so
         return sys.stderr
     for stream in (sys.stdout, sys.stderr):
@@ -108,19 +125,14 @@ def open_log(run_dir: str) -> TextIO:
 
 
 class Failures(UserCallback):
-    """Leaves a line for the driver when workers fail."""
+    """Tells the driver when workers fail."""
 
-    def __init__(self, log: Folder):
-        self._log = log
+    def __init__(self, lines: Queue):
+        self._lines = lines
 
     def after_exception(self, run_context, worker_exceptions):
         said = "; ".join(f"rank {k}: {first_line(e)}" for k, e in worker_exceptions.items())
-        try:
-            before = self._log.read_text() if self._log.is_file() else ""
-            text = f"{before}{SAID}workers failed ({said})\n"
-            storage.of(self._log).write(self._log, text.encode())
-        except OSError:  # the storage is what failed; the driver learns it from the next workers
-            pass
+        self._lines.put(Line(None, f"workers failed ({said})"))
 
 
 def first_line(error: BaseException) -> str:
