@@ -27,7 +27,7 @@ def _operator(u: Field) -> Field:
     """All derivatives by one Taylor series along the curve (t + e^4/24, x + e gamma^(1/4)).
 
     Its fourth coefficient is gamma u_xxxx + u_t. That takes half the time of nested derivatives,
-    which follow where jax has no series of a function in u (as of softplus).
+    which follow where jax lacks the series of a function in u, as of softplus or of jnp.prod.
     """
     root = DAMPING**0.25
 
@@ -46,7 +46,7 @@ def _operator(u: Field) -> Field:
     def residual(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
         try:
             return series(x)
-        except (NotImplementedError, jax.errors.UnexpectedTracerError):
+        except (KeyError, NotImplementedError, jax.errors.UnexpectedTracerError):
             return nested(x)
 
     return residual
