@@ -278,7 +278,7 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
     else:
         missed = target_missed(result, config)
         code = 0 if result.success and missed is None else 1
-        said += [missed] if missed else []
+        said += [line for line in (missed or result.unsolved,) if line]
     if not isinstance(run_dir, Path):  # figures are drawn from files
         said.append(f"`distgram fetch {run_dir}` copies it here, for `distgram report`")
         return code, said

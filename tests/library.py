@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ def stage_of(
     return build_stage(setup(config), mesh, growth, frozen)
 
 
-def step_of(stage: Stage) -> solve.Step:
-    """The step of a stage, not yet compiled."""
+def step_of(stage: Stage) -> Callable:
+    """The step of a stage, not yet compiled: (θ, state, points) -> as `solve.Step`."""
     uses_spectrum = stage.setup.rule.uses_spectrum
-    return (solve.natural_gradient_step if uses_spectrum else solve.objective_step)(stage)
+    make = solve.natural_gradient_step if uses_spectrum else solve.objective_step
+    return partial(make(stage), stage.residual)
 
 
 def solve_in(

@@ -13,6 +13,7 @@ from distgram.errors import ProblemError, RegionError, nearest
 from distgram.pde.measurements import data_term
 from distgram.pde.problem import Problem
 from distgram.pde.registry import builder, file_builder
+from distgram.run import automatic
 from distgram.run.setup import Limits, Schedule, Setup
 from distgram.store import storage
 
@@ -25,9 +26,9 @@ def build(config: Config) -> dict[str, Any]:
         ProblemError, RegionError, TableError: the problem or its data cannot be built. UserError: a
         value outside its range, by its key.
     """
-    model, run = config.model, config.run
-    return {
-        "problem": _problem(config),
+    model, run, problem = config.model, config.run, _problem(config)
+    given = {
+        "problem": problem,
         "network": build_object(model, "model"),
         "points": {n: build_object(t, f"points.{n}") for n, t in config.points.items()} or None,
         "rule": build_object(config.rule, "rule"),
@@ -36,11 +37,15 @@ def build(config: Config) -> dict[str, Any]:
         "slabs": None if config.time is None else build_object(config.time, "time"),
         "unknown": {n: build_object(t, f"unknown.{n}") for n, t in config.unknown.items()},
         "hard_constraint": model.hard_constraint,
+        "balance": run.balance,
         "limits": limits(config),
         "schedule": build_object(run, "run", Schedule),
         "memory": build_object(config.memory, "memory"),
         "seed": run.seed,
     }
+    if config.automatic and isinstance(problem, Problem):
+        given |= automatic.choices(problem)
+    return given
 
 
 def limits(config: Config) -> Limits:

@@ -23,9 +23,9 @@ from distgram.pde.problem import Problem
 from distgram.run.ends import Result
 from distgram.run.setup import Pose, Setup, Slabs
 from distgram.run.solution import Solution, solution_of
-from distgram.run.stage import build_parts
+from distgram.run.stage import build_base, build_parts, first_edges
 from distgram.store import folder, storage
-from distgram.store.checkpoint import newest, of_step, read_thetas
+from distgram.store.checkpoint import meta_of, newest, of_step, read_thetas
 from distgram.store.record import read_record
 from distgram.store.storage import Folder
 
@@ -58,7 +58,8 @@ def load(
     setup = setup_of(tree, str(place), problem, network)
     whole = setup.with_values()
     thetas = _parameters(place / folder.CHECKPOINTS, step)
-    parts = build_parts(setup, whole, thetas[:-1])
+    edges = _edges(place / folder.CHECKPOINTS, step) or first_edges(setup, whole)
+    parts = build_parts(setup, whole, build_base(setup, whole), thetas[:-1], edges)
     record = read_record(place)
     known = {f.name for f in fields(Result)}
     result = None
@@ -140,6 +141,14 @@ def setup_of(
         hard_constraint=hard,
         seed=seed,
     )
+
+
+def _edges(checkpoints: Folder, step: int | str) -> tuple[float, ...]:
+    """The instants between which the time slabs lie at a step; none where that is the setup's."""
+    if step == INITIAL:
+        return ()
+    at = newest(checkpoints) if step == FINAL else of_step(checkpoints, int(step))
+    return tuple(meta_of(at).get("edges", ()))
 
 
 def _parameters(checkpoints: Folder, step: int | str) -> tuple[np.ndarray, ...]:

@@ -33,6 +33,10 @@ FACTORIZATIONS = choices(Factorization, "distgram.linalg")
 PLACEMENTS = choices(Placement, "distgram.points.adaptive")
 
 
+# The tables of what is chosen for a problem of which nothing else is said.
+CHOSEN = {"model", "points", "data", "unknown", "sampling", "rule", "time"}
+
+
 class ProblemTable(Table):
     """Which equation: a registered name, or a Python file of the user's; without some of its terms
     where data stand in for them."""
@@ -63,9 +67,11 @@ class DataTable(Table):
 
 
 class RunTable(table_of(Limits), table_of(Schedule)):  # pyright: ignore[reportGeneralTypeIssues]
-    """The seed, when the run ends, and how often it is looked at and saved."""
+    """The seed, when the run ends, how often it is looked at and saved, and whether the terms are
+    weighed so that their rows of the Jacobian are of one size at the start."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    balance: bool = False
 
 
 class StaticTable(Table):
@@ -81,8 +87,13 @@ class AutoTable(Table):
 
 
 class Config(Table):
-    """One run."""
+    """One run.
 
+    automatic: network, points, rule, time slabs and weights are chosen for the problem. A file that
+    says nothing of them is read so.
+    """
+
+    automatic: bool = False
     problem: ProblemTable
     model: ModelTable = ModelTable()
     points: dict[str, table_of(Draw)] = {}  # type: ignore[valid-type]
@@ -122,6 +133,8 @@ def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config
         if isinstance(table, dict) and isinstance(table.get("file"), str):
             if not table["file"].startswith("gs://"):
                 table["file"] = str((path.parent / table["file"]).resolve())
+    if not (CHOSEN | {"automatic"}) & set(tree):
+        tree["automatic"] = True
     return check(tree)
 
 
@@ -158,9 +171,16 @@ def check(tree: dict[str, Any]) -> Config:
             "problem=...)."
         )
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(sentence(error, Config)) from error
+    given = sorted(CHOSEN & set(tree))
+    if config.automatic and given:
+        raise ConfigError(
+            f"automatic = true, and {given[0]} is given: expected one of them; without `automatic` "
+            "what is not given has its default."
+        )
+    return config
 
 
 def from_python(tree: Mapping[str, Any]) -> bool:
@@ -176,6 +196,8 @@ def dump(config: Config) -> dict[str, Any]:
     for table, key in tables:
         if not table[key]:
             del table[key]
+    if config.automatic:
+        return {key: table for key, table in tree.items() if key not in CHOSEN}
     return tree
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ from distgram.pde.problem import Term
 
 # Trial parameters whose losses are taken at once: memory is that of TRIALS chunks of points.
 TRIALS = 8
+
+# What a system holds fixed -> its terms and its model.
+Pose = Callable[[Any], tuple[tuple[Term, ...], FlatModel]]
 
 
 class Points(NamedTuple):
@@ -59,8 +63,12 @@ def lay_out(
     return Points(shard(mesh, x), shard(mesh, sqrt_weight))
 
 
+@jax.tree_util.register_pytree_node_class
 class Residual:
     """The residual system of some terms and a model on a mesh.
+
+    It is a pytree whose leaves are what the system holds fixed, such as the solution with which a
+    time slab begins: a function that takes it as an argument is compiled once for all slabs.
 
     Args:
         terms: the terms that are left to the loss (not those a hard constraint satisfies).
@@ -77,8 +85,52 @@ class Residual:
         chunk: int = 1024,
         blocks: int = 1,
     ):
-        self.terms, self.model, self.mesh = terms, model, mesh
-        self.chunk, self.blocks = chunk, blocks
+        self.pose: Pose = lambda held: (terms, model)
+        self.held: Any = ()
+        self.mesh, self.chunk, self.blocks, self.index = mesh, chunk, blocks, None
+
+    @classmethod
+    def posed(
+        cls, pose: Pose, held: Any, mesh: Mesh, chunk: int, blocks: int, index: int | None = None
+    ) -> Residual:
+        """The system that `pose` gives for the arrays in `held`.
+
+        Args: index: of the one term that is left, None: all of them are.
+        """
+        residual = object.__new__(cls)
+        residual.pose, residual.held, residual.mesh = pose, held, mesh
+        residual.chunk, residual.blocks, residual.index = chunk, blocks, index
+        return residual
+
+    def only(self, index: int) -> Residual:
+        """The system of one of the terms, in one row block."""
+        return Residual.posed(self.pose, self.held, self.mesh, self.chunk, 1, index)
+
+    def tree_flatten(self):
+        return (self.held,), (self.pose, self.mesh, self.chunk, self.blocks, self.index)
+
+    @classmethod
+    def tree_unflatten(cls, aux, children):
+        pose, *rest = aux
+        residual = cls.posed(pose, children[0], *rest)
+        if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(children)):
+            _ = residual._system  # here, and not at first use inside a loop that jax traces
+        return residual
+
+    @cached_property
+    def _system(self) -> tuple[tuple[Term, ...], FlatModel]:
+        terms, model = self.pose(self.held)
+        return (terms if self.index is None else terms[self.index : self.index + 1]), model
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms."""
+        return self._system[0]
+
+    @property
+    def model(self) -> FlatModel:
+        """The model."""
+        return self._system[1]
 
     def rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Rows:
         """The rows [J | r] at θ: one object, of which nothing is computed until it is asked for."""
@@ -190,17 +242,17 @@ class Rows:
         """local(rows of the device, ...) on every device; more arguments are laid out as `more`
         says, and what it gives as `out`."""
 
-        def with_own_points(theta, points, *others):
-            return local(replace(self, theta=theta, points=points), *others)
+        def with_own_points(residual, theta, points, *others):
+            return local(replace(self, residual=residual, theta=theta, points=points), *others)
 
         mapped = jax.shard_map(
             with_own_points,
             mesh=self.mesh,
-            in_specs=(REPLICATED, SHARDED, *more),
+            in_specs=(REPLICATED, REPLICATED, SHARDED, *more),
             out_specs=out,
             check_vma=False,
         )
-        return lambda *others: mapped(self.theta, self.points, *others)
+        return lambda *others: mapped(self.residual, self.theta, self.points, *others)
 
     def on_matrix(self, local: Callable) -> Callable:
         """local(its rows of one sharded matrix, the number of devices) -> (rows, replicated)."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from distgram.errors import ModelError, nearest, require
 from distgram.net.features import FEATURES, Features, Stretch
-from distgram.net.network import Network
+from distgram.net.network import FlatModel, Network
 from distgram.net.sine import sine
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -161,3 +162,41 @@ class MLP(Network):
             gain=self.gain,
             activation_scale=self.activation_scale,
         )
+
+
+def stretched(
+    model: FlatModel, theta: Float[Array, " p"], axis: int, rate: float, shift: float
+) -> Float[Array, " p"]:
+    """The parameters of the perceptron  y -> u(.., rate y_axis + shift, ..; θ),  y the features of
+    a coordinate that enters by itself; θ where the network is not such a perceptron.
+
+        W' y + b' = W (rate y + shift) + b     in the first layer
+    """
+    perceptron = nnx.merge(model.graph, model.unravel(theta), model.rest)
+    column = _column(perceptron, axis)
+    if column is None:
+        return theta
+    w, b = perceptron.weights[0], perceptron.biases[0]
+    old = w[...]
+    b[...] = b[...] + shift * old[:, column]
+    w[...] = old.at[:, column].multiply(rate)
+    return ravel_pytree(nnx.state(perceptron, nnx.Param))[0]
+
+
+def _column(network: nnx.Module, axis: int) -> int | None:
+    """The feature that a normalised coordinate is, None where it is not one."""
+    if not isinstance(network, Perceptron):
+        return None
+    features = network.features
+    alone = features.kind == "normalize" or (
+        features.kind == "periodic" and features.periods[axis] is None
+    )
+    if not alone or axis in features.even or features.stretches:
+        return None
+    widths = (
+        (1 if i in features.even else 2) * features.modes
+        if features.kind == "periodic" and features.periods[i] is not None
+        else 1
+        for i in range(axis)
+    )
+    return sum(widths)

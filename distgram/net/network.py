@@ -37,7 +37,8 @@ class Network(abc.ABC):
 class FlatModel:
     """A network as a function of one flat vector:  field(θ) is the field x -> u(x; θ).
 
-    `theta0` are the initial parameters, shape (p,); `p` their number.
+    `theta0` are the initial parameters, shape (p,); `p` their number. Where a network made for one
+    time slab serves another, it sees  scale x + offset  in place of x.
     """
 
     theta0: Float[Array, " p"]
@@ -45,6 +46,8 @@ class FlatModel:
     graph: nnx.GraphDef
     rest: nnx.State
     constraint: HardConstraint | None = None
+    scale: Float[Array, " d"] | None = None
+    offset: Float[Array, " d"] | None = None
 
     @property
     def p(self) -> int:
@@ -53,7 +56,13 @@ class FlatModel:
 
     def field(self, theta: Float[Array, " p"]) -> Field:
         """The field u(.; θ), with the output transform g + l·n where there is one."""
-        network = nnx.merge(self.graph, self.unravel(theta), self.rest)
+        merged = nnx.merge(self.graph, self.unravel(theta), self.rest)
+        network, scale, offset = merged, self.scale, self.offset
+        if scale is not None and offset is not None:
+
+            def network(x):
+                return merged(scale * x + offset)
+
         if self.constraint is None:
             return network
         lift, distance = self.constraint.lift, self.constraint.distance

@@ -27,6 +27,11 @@ class Clock:
         """Seconds of solving so far: those of an earlier stretch count, pauses do not."""
         return time.perf_counter() - self._began
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far, pauses included: what a person waits for."""
+        return self.seconds + self.paused
+
     @contextmanager
     def pause(self) -> Iterator[None]:
         """What is done inside is not solving: its seconds go to `paused`, and to no part."""

@@ -29,12 +29,22 @@ from distgram.run.state import State
 # Of several reasons, on one process or on different ones, the last in this order counts.
 REASONS = (
     *("time budget", "step budget", "stop requested", "signal"),
-    *("stalled", "precision floor", "tolerance", "target", "non-finite"),
+    *("time share", "stalled", "precision floor", "tolerance", "target", "non-finite"),
 )
-SUCCESS = ("target", "tolerance", "precision floor", "step budget", "time budget", "stop requested")
+SUCCESS = (
+    *("target", "tolerance", "precision floor", "step budget", "time budget", "time share"),
+    "stop requested",
+)
 
 # Ends that someone asked for: what the last row shows does not change them.
 ASKED = ("signal", "stop requested")
+
+# Estimate of the relative error above which nothing counts as solved.
+UNSOLVED = 0.1
+
+# A term whose residual after as many steps is still above this share of what it began with, and no
+# negligible part of what all began with, has not moved.
+SETTLED_STEPS, FALLEN, PART = 50, 0.5, 1e-6
 
 # Steps without progress at the precision floor after which a run ends there.
 FLOOR_STEPS = 8
@@ -89,7 +99,7 @@ class Moment:
         slab: the number of time slabs before this one.
         reason: why the run, or the slab, ends here. seconds: of solving so far. signal: the number
             of the signal that was received, or 0. row: what was measured, where it was.
-        grow: whether the points are to become more.
+        grow: whether the points are to become more. halve: whether the time slab is to be cut.
     """
 
     info: StepInfo | None = None
@@ -101,6 +111,7 @@ class Moment:
     signal: int = 0
     row: dict[str, Any] | None = None
     grow: bool = False
+    halve: bool = False
 
 
 @dataclass
@@ -109,6 +120,8 @@ class Judge:
 
     Args:
         caught: signals received. asked_to_stop: whether someone asked the run to end.
+        deadline: the elapsed seconds at which a time slab has had its share of the budget.
+        share: of the tolerance, of which a time slab may use what it is of all time so far.
     """
 
     limits: Limits
@@ -116,6 +129,8 @@ class Judge:
     caught: list[int]
     asked_to_stop: Callable[[], bool]
     signal: int = 0
+    deadline: float = math.inf
+    share: float = 1.0
 
     def __call__(self, state: State, moment: Moment) -> None:
         """Set reason, seconds and signal of the moment after a step."""
@@ -124,13 +139,19 @@ class Judge:
         self.signal = self.signal or signal
         asked = "signal" if self.signal else "stop requested" if self.asked_to_stop() else None
         reason = of_step(state, moment, self.limits) or asked
-        self.agree(reason or of_budget(here, self.limits, seconds), state, moment, seconds)
+        elapsed = self.clock.elapsed
+        reason = reason or of_budget(here, self.limits, elapsed)
+        if reason is None and elapsed >= self.deadline:
+            reason = "time share"
+        self.agree(reason, state, moment, seconds)
 
     def see_row(self, state: State, moment: Moment, row: dict[str, Any]) -> str | None:
         """Take a row of metrics into account; the reason that the row gives. A target counts at the
         last step of a budget too, and not against what someone asked for."""
         taken = state.step > moment.begun or moment.slab == 0  # a later slab takes a step
-        seen = of_row(row, self.limits) if taken and moment.reason not in ASKED else None
+        seen = (
+            of_row(row, self.limits, self.share) if taken and moment.reason not in ASKED else None
+        )
         self.agree(seen or moment.reason, state, moment, moment.seconds)
         return seen
 
@@ -162,7 +183,7 @@ def of_step(state: State, moment: Moment, limits: Limits) -> str | None:
 
 
 def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
-    """The budget that is spent, None: neither is."""
+    """The budget that is spent, None: neither is. seconds: since the start, compilation too."""
     if step >= limits.steps:
         return "step budget"
     if limits.time_budget_s is not None and seconds >= limits.time_budget_s:
@@ -170,14 +191,14 @@ def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
     return None
 
 
-def of_row(row: dict[str, Any], limits: Limits) -> str | None:
-    """'target' once the L2 error is what was asked for, 'tolerance' once the estimate of it is,
-    'non-finite' where there is none."""
+def of_row(row: dict[str, Any], limits: Limits, share: float = 1.0) -> str | None:
+    """'target' once the L2 error is what was asked for, 'tolerance' once the estimate of it is
+    within a share of what was, 'non-finite' where there is none."""
     if not math.isfinite(row["mean_square_residual"]):
         return "non-finite"
     for reason, wanted, error in (
         ("target", limits.target_l2, row["l2_error"]),
-        ("tolerance", limits.tolerance, row["error_estimate"]),
+        ("tolerance", limits.tolerance and share * limits.tolerance, row["error_estimate"]),
     ):
         if wanted is not None and error is not None and error <= wanted:
             return reason
@@ -185,7 +206,8 @@ def of_row(row: dict[str, Any], limits: Limits) -> str | None:
 
 
 # How a slab ends and the next one begins, the worst first; any other reason ends the run.
-SLAB_ENDS = ("stalled", "step budget", "precision floor", "tolerance", "target")
+SLAB_ENDS = ("stalled", "step budget", "time share", "precision floor", "tolerance", "target")
+KEYS = ("error", "size")  # of a slab: rms of the estimated error, and of the solution
 SHOWN = ("seconds", "mean_square_residual", "heldout_residual", "l2_error", "overfitted")
 
 
@@ -194,7 +216,8 @@ class Result:
     """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
 
     Of a run in time slabs they are those of all slabs so far: the residuals means over time.
-    `slabs` then tells how each of them ended. seconds_by_part: what the seconds of solving were
+    `slabs` then tells how each of them ended. tolerance: what was asked for. unmoved: the terms
+    whose residual has not fallen. seconds_by_part: what the seconds of solving were
     spent on. error_estimate: of the relative L2 error, made without a
     solution (`run.estimate`). overfitted: the terms whose held-out residual has
     parted from that on the points; unknown: estimates of coefficients by name.
@@ -220,16 +243,57 @@ class Result:
     unknown: dict[str, dict[str, Any]] = field(default_factory=dict)
     signal: int | None = None
     slabs: list[dict[str, Any]] | None = None
+    tolerance: float | None = None
+    unmoved: list[str] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
-        """Whether the run did what it was asked to."""
-        return self.reason in SUCCESS
+        """Whether the run did what it was asked to, and nothing says that it has not solved."""
+        return self.reason in SUCCESS and self.unsolved is None
+
+    @property
+    def unsolved(self) -> str | None:
+        """Why the problem does not count as solved, with what may help; None: it does, as far as
+        the estimate of the error and the residuals of the terms tell."""
+        error, asked = self.error_estimate, self.tolerance
+        if self.reason in ASKED:
+            return None
+        if self.unmoved:
+            names = ", ".join(self.unmoved)
+            return (
+                f"not solved: the residual of {names} has not fallen: the other terms outweigh it; "
+                "try balance, or a weight for it ([points.NAME] weight)"
+            )
+        if asked is not None and (error is None or error > asked):
+            found = "is not known" if error is None else f"is {error:.1g}"
+            return (
+                f"not solved: the estimated relative error {found}, above the tolerance {asked:g}; "
+                "more steps, more time, or a larger network may reach it"
+            )
+        if error is not None and error > UNSOLVED:
+            return (
+                f"not solved: the estimated relative error is {error:.1g}; more steps, more time, "
+                "or a larger network may help"
+            )
+        return None
 
     def values(self) -> dict[str, Any]:
         """What result.json holds: all but the number of the signal; slabs and unknowns if any."""
-        left_out = ["signal", *(key for key in ("slabs", "unknown") if not getattr(self, key))]
+        optional = ("slabs", "unknown", "tolerance", "unmoved")
+        left_out = ["signal", *(key for key in optional if not getattr(self, key))]
         return {key: value for key, value in asdict(self).items() if key not in left_out}
+
+
+def unmoved(first: dict[str, Any] | None, last: dict[str, Any], steps: int) -> list[str]:
+    """The terms that have not moved from the first row of a run to the last."""
+    if first is None or steps < SETTLED_STEPS:
+        return []
+    whole = sum(first["terms"].values())
+    return [
+        name
+        for name, value in last["terms"].items()
+        if value > FALLEN * first["terms"].get(name, math.inf) and value > PART * whole
+    ]
 
 
 def slab_end(problem: Problem, row: dict[str, Any], reason: str, steps: int) -> dict[str, Any]:
@@ -246,8 +310,8 @@ def slab_end(problem: Problem, row: dict[str, Any], reason: str, steps: int) -> 
 
 
 def over_slabs(slabs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The residuals over all slabs, means over time; the terms overfitted in any of them; and the
-    reason that stands for all.
+    """The residuals over all slabs, means over time; the estimate of the error, rms over time; the
+    terms overfitted in any of them; and the reason that stands for all.
 
     A slab that has stalled does not end the run: the reason is then that of the worst slab, so
     that the run does not count as a success. A reason that did end it stands for itself.
@@ -261,7 +325,13 @@ def over_slabs(slabs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     reasons = [slab["reason"] for slab in slabs]
     if reasons[-1] in SLAB_ENDS:
         reasons.sort(key=SLAB_ENDS.index, reverse=True)
-    residuals = {key: mean(key) for key in ("mean_square_residual", "heldout_residual")}
+    residuals: dict[str, Any] = {
+        key: mean(key) for key in ("mean_square_residual", "heldout_residual")
+    }
+    residuals["error_estimate"] = None
+    if all(slab["error"] is not None for slab in slabs):
+        squares = [sum(w * s[k] ** 2 for w, s in zip(lengths, slabs, strict=True)) for k in KEYS]
+        residuals["error_estimate"] = math.sqrt(squares[0] / squares[1]) if squares[1] else None
     terms = dict.fromkeys(name for slab in slabs for name in slab["overfitted"])
     return residuals | {"reason": reasons[-1], "overfitted": list(terms)}
 

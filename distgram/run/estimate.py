@@ -9,7 +9,12 @@ residual fall together, so that each such moment gives a constant and all of the
 Its limits: a residual that is small where the solution is wrong all along the way deceives it, and
 so does a run that has hardly begun; below APART between r_a and r, or with fewer than FEWEST
 moments, there is no estimate. The estimate is that of the equations as they were posed, on held-out
-points: of one time slab it does not know what the slab began with.
+points: of one time slab it does not know what the slab began with. That is handed on,
+
+    E_k = a_k E_{k-1} + e_k,     a_k = max(1, ‖u_t(end)‖ / ‖u_t(begin)‖),
+
+e_k the estimate of slab k by itself. Where the equation does not depend on time, u_t solves the
+linearised one, as an error that is a shift in time does: other errors may grow faster.
 
 Source: an a posteriori estimate by successive approximations, as of an iteration whose contraction
 is known only from its steps (Ortega, Rheinboldt 1970, ch. 12), with the held-out residual in place
@@ -50,12 +55,24 @@ def keep(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> Way:
     return Way(np.append(way.u[1:], u[None], axis=0), np.append(way.residual[1:], residual))
 
 
+def rms(u: Float[np.ndarray, "n m"]) -> float:
+    """The root of the mean square."""
+    return float(np.sqrt(np.mean(u**2)))
+
+
+def handed_on(own: float | None, before: float | None, growth: float) -> float | None:
+    """E_k from e_k and E_{k-1}, absolute errors; None where either is not known."""
+    if own is None or before is None:
+        return None
+    return max(growth, 1.0) * before + own
+
+
 def estimate(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> float | None:
     """The estimate of ‖u - u*‖ / ‖u‖; None where the way says too little."""
     if not np.isfinite(residual):  # a run that blew up, whose squares would overflow
         return None
     apart = way.residual > APART * residual
-    size = float(np.sqrt(np.mean(u**2)))
+    size = rms(u)
     if np.sum(apart) < FEWEST or not size > 0:
         return None
     distances = np.sqrt(np.mean((way.u[apart] - u) ** 2, axis=(1, 2)))

@@ -21,6 +21,7 @@ from distgram.pde.problem import Problem
 from distgram.points.adaptive.placement import Placement
 from distgram.points.draw import Draw
 from distgram.rules.rule import Method
+from distgram.run import automatic
 from distgram.run.hooks import Listener
 from distgram.run.progress import Progress
 from distgram.run.setup import Limits, Memory, Pose, Schedule, Setup, Slabs, describe
@@ -35,14 +36,15 @@ def solve(
     problem: Problem | Pose,
     *,
     tolerance: float | None = None,
-    network: Network | nnx.Module = Setup.network,
+    network: Network | nnx.Module | None = None,
     points: Mapping[str, int | Draw] | None = None,
-    rule: Method = Setup.rule,
+    rule: Method | None = None,
     factorization: Factorization | None = None,
     placement: Placement | None = None,
     slabs: Slabs | None = None,
     unknown: Mapping[str, Unknown] | None = None,
     hard_constraint: bool = False,
+    balance: bool | None = None,
     steps: int | None = None,
     limits: Limits = Setup.limits,
     schedule: Schedule = Setup.schedule,
@@ -54,7 +56,9 @@ def solve(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> Solution:
-    """Solve a problem; everything but the problem has a default.
+    """Solve a problem. Given nothing else, network, points, rule, slabs and weights are chosen for
+    it (`distgram.run.automatic`); given any of network, points, rule, placement, slabs, unknown,
+    hard_constraint or balance, the others have the fixed defaults of `Setup`.
 
         square = dg.Box((0, 0), (1, 1))
         problem = dg.Problem(square, {
@@ -79,20 +83,27 @@ def solve(
         UserError: of what is wrong, before any computing.
     """
     set_precision()
+    given: dict[str, Any] = {
+        "network": network,
+        "points": points,
+        "rule": rule,
+        "placement": placement,
+        "slabs": slabs,
+        "unknown": unknown,
+        "balance": balance,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    if not given and not hard_constraint and isinstance(problem, Problem):
+        given = automatic.choices(problem)
     setup = Setup(
         problem,
-        network,
-        points,
-        rule,
-        factorization,
-        placement,
-        slabs,
-        dict(unknown or {}),
-        hard_constraint,
-        limits,
-        schedule,
-        memory,
-        seed,
+        factorization=factorization,
+        hard_constraint=hard_constraint,
+        limits=limits,
+        schedule=schedule,
+        memory=memory,
+        seed=seed,
+        **given,
     )
     for name, given in (("steps", steps), ("tolerance", tolerance)):
         if given is not None:
@@ -109,7 +120,9 @@ def solve(
             folder.make_once(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
-    with Progress(setup.limits.steps * (slabs.count if slabs else 1), progress) as shown:
+    with Progress(
+        setup.limits.steps * (setup.slabs.count if setup.slabs else 1), progress
+    ) as shown:
         listener = Listener(row=shown.row, say=shown.say)
         return run(
             setup, mesh, run_dir=place, resume=resume, described=described, listener=listener

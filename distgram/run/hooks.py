@@ -6,6 +6,7 @@ stage are compiled for its shapes; what outlives a stage is in the session.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,17 @@ from distgram.linalg.spectrum import SpectrumSummary
 from distgram.points.alarm import observe, overfitted, warning
 from distgram.rules.rule import StepInfo
 from distgram.run.clock import Clock
-from distgram.run.ends import SLAB_ENDS, Judge, Moment, Result, in_words, over_slabs, slab_end
-from distgram.run.estimate import estimate, keep
+from distgram.run.ends import (
+    SLAB_ENDS,
+    Judge,
+    Moment,
+    Result,
+    in_words,
+    over_slabs,
+    slab_end,
+    unmoved,
+)
+from distgram.run.estimate import estimate, handed_on, keep, rms
 from distgram.run.inference import stated
 from distgram.run.measure import Measure, errors
 from distgram.run.solution import Solution, solution_of
@@ -48,6 +58,9 @@ class Listener:
 
 SILENT = Listener()
 
+# A time slab is not cut any more once it is shorter than this share of all time.
+LEAST_SLAB = 1 / 100
+
 
 @dataclass
 class Session:
@@ -56,7 +69,8 @@ class Session:
     Args:
         recorder, checkpoints: where rows and states go; no checkpoints without a run folder.
         clock: the seconds of solving. slabs: how each time slab so far has ended.
-        saved: the step of the last checkpoint, -1 before the first.
+        saved: the step of the last checkpoint, -1 before the first. begun: the step at which the
+            run, or its time slab at its present length, began.
         described: the setup in words, for the checkpoints.
     """
 
@@ -69,6 +83,7 @@ class Session:
     clock: Clock = field(default_factory=Clock)
     slabs: list[dict[str, Any]] = field(default_factory=list)
     saved: int = -1
+    begun: int = 0
 
     @classmethod
     def open(cls, run_dir: Folder | None, described: dict[str, Any], listener: Listener) -> Session:
@@ -81,15 +96,14 @@ class Session:
         self, info: StepInfo | None = None, spectrum: SpectrumSummary | None = None
     ) -> Moment:
         """The moment after a step, or before the first."""
-        begun = sum(slab["steps"] for slab in self.slabs)
-        return Moment(info, spectrum, begun, slab=len(self.slabs))
+        return Moment(info, spectrum, self.begun, slab=len(self.slabs))
 
     def begin(self, stage: Stage, meta: dict[str, Any] | None) -> None:
         """Say what is being solved, and start the clock; of a run that goes on with what the meta
         of its checkpoint says."""
         here = {"devices": stage.mesh.size, "processes": jax.process_count()}
         if meta is not None:
-            self.saved, self.slabs = meta["step"], meta["slabs"]
+            self.saved, self.slabs, self.begun = meta["step"], meta["slabs"], meta["begun"]
             self.listener.say(
                 f"resumed at step {self.saved} after {meta['seconds']:.1f} s of solving"
             )
@@ -105,6 +119,22 @@ class Session:
         self.recorder.start(self.saved)
         self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])
 
+    @property
+    def first_row(self) -> dict[str, Any] | None:
+        """The first row of the run, None where there is none."""
+        rows = self.recorder.record.rows
+        return rows[0] if rows else None
+
+    def deadline(self, stage: Stage) -> float:
+        """The elapsed seconds at which the time slab that begins has had its share of the time that
+        is left: as much as of the interval that is left."""
+        budget, edges, k = stage.setup.limits.time_budget_s, stage.edges, len(stage.frozen)
+        if budget is None or len(edges) < 2:
+            return math.inf
+        share = (edges[k + 1] - edges[k]) / (edges[-1] - edges[k])
+        now = self.clock.elapsed
+        return now + share * (budget - now) if share < 1 else math.inf
+
     def save(self, stage: Stage, state: State, seconds: float) -> None:
         """Save a checkpoint; the rows before it come first."""
         if self.checkpoints is None:
@@ -117,17 +147,21 @@ class Session:
             "seconds": seconds,
             "seconds_by_part": self.clock.parts,
             "slabs": self.slabs,
+            "begun": self.begun,
         }
         self.checkpoints.save(state.step, arrays(stage, state), about)
         self.recorder.config(self.described)
         self.saved = state.step
 
     def estimate(self, measure: Measure, state: State, row: dict[str, Any]) -> float | None:
-        """The estimate of the relative L2 error at a row; None for a later time slab, which does
-        not know what it began with."""
-        if self.slabs:
-            return None
-        return estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+        """The estimate of the relative L2 error at a row; in a time slab with the error that it
+        began with."""
+        own = estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+        size = rms(measure.compared)
+        if not self.slabs or own is None:
+            return own
+        handed = handed_on(own * size, self.slabs[-1]["error"], 1.0)
+        return None if handed is None else handed / size
 
     def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
         """The row of the best parameters, which are the solution."""
@@ -140,7 +174,14 @@ class Session:
     ) -> dict[str, Any]:
         """Note how a time slab, or the whole run, has ended; the row of its solution."""
         row, steps = self.best_row(measure, stage, state, moment), state.step - moment.begun
-        self.slabs.append(slab_end(stage.problem, row, str(moment.reason), steps))
+        own = estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+        size, error = rms(measure.compared), None
+        if own is not None:
+            before = self.slabs[-1]["error"] if self.slabs else 0.0
+            growth = measure.growth(state.best_theta) if stage.setup.slabs else 1.0
+            error = handed_on(own * size, before, growth)
+        slab = slab_end(stage.problem, row, str(moment.reason), steps)
+        self.slabs.append(slab | {"size": size, "error": error})
         if moment.reason in SLAB_ENDS and stage.slabs_left:
             self.listener.say(in_words(self.slabs, len(self.slabs) + stage.slabs_left))
         return row
@@ -171,6 +212,8 @@ class Session:
             unknown=stated(stage, state.best_theta, state.points),
             signal=moment.signal if moment.reason == "signal" else None,
             slabs=self.slabs if stage.setup.slabs else None,
+            tolerance=stage.setup.limits.tolerance,
+            unmoved=unmoved(self.first_row, row, state.step),
         )
         self.recorder.finish(result.values(), arrays, bare_points(stage, state))
         if self.checkpoints is not None:
@@ -208,7 +251,7 @@ class Measuring:
         self.session.clock.lap("measuring")
         row["seconds_by_part"] = dict(self.session.clock.parts)
         if self.judge.see_row(state, moment, row) in ("target", "tolerance"):
-            state = state.with_best(row["mean_square_residual"])
+            state = state.with_best(self.measure.loss)
         if state.step > self.session.recorder.last and state.step % every == 0:
             way = keep(state.way, self.measure.compared, row["heldout_residual"] ** 0.5)
             state = state._replace(alarm=observe(state.alarm, row), way=way)
@@ -217,6 +260,23 @@ class Measuring:
             self.session.listener.say(warning(row))
         self.loud = set(row["overfitted"])
         moment.row = row
+        return state
+
+
+@dataclass
+class Halving:
+    """Asks for a shorter time slab where the loss of this one does not fall as it should."""
+
+    stage: Stage
+
+    def __call__(self, state: State, moment: Moment) -> State:
+        slabs, here = self.stage.setup.slabs, state.step - moment.begun
+        if slabs is None or slabs.halve_after != here or moment.reason not in (None, "time share"):
+            return state
+        lengths = np.diff(self.stage.edges)
+        long = lengths[len(self.stage.frozen)] > LEAST_SLAB * lengths.sum()
+        if long and state.best_loss > slabs.fall * state.first_loss:
+            moment.halve, moment.reason = True, None
         return state
 
 

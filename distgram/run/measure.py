@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +27,8 @@ class Measure:
     Held-out points are drawn afresh for every row, from its key: what has been seen once of a wrong
     solution between the points is seen again elsewhere.
 
+    loss: the mean square residual of the last row in the weights of the steps, which may be others
+    than those of the problem (`Setup.balance`).
     compared: u of the last row at the points at which the estimate of the error compares solutions.
 
     Errors are the rms of u - u* over the problem's evaluation set, absolute and relative to the
@@ -36,24 +40,49 @@ class Measure:
         self._names = [t.name for t in stage.terms]
         self._known = stage.problem.known()
         self._x = _places(stage.problem, self._known)
-        self._compared = stage.problem.domain.sobol(POINTS, seed=1)
+        # Of time slabs each has another number of places: they are padded to the same.
+        longest = 0 if stage.setup.slabs is None else len(_places(stage.whole, stage.whole.known()))
+        spare = np.tile(stage.problem.domain.lower, (max(longest - len(self._x), 0), 1))
+        self._padded = jnp.asarray(np.concatenate([self._x, spare]))
+        self._compared = jnp.asarray(stage.problem.domain.sobol(POINTS, seed=1))
 
-        def measure(theta, points, held_out, x, compared):
-            residual = stage.residual
+        def measure(residual, theta, points, held_out, x, compared):
             return (
                 residual.rows(theta, points).term_losses(),
                 residual.rows(theta, held_out).term_losses(),
-                residual.map(stage.model.field(theta), x),
-                residual.map(stage.model.field(theta), compared),
+                residual.map(residual.model.field(theta), x),
+                residual.map(residual.model.field(theta), compared),
             )
 
+        axis = stage.problem.time
+        ends = stage.interval if stage.setup.slabs else (0.0, 0.0)
+
+        def speeds(residual, theta, x, ends):
+            along = jnp.zeros(x.shape[1]).at[axis].set(1.0)
+            u = residual.model.field(theta)
+            u_t = jax.vmap(lambda x: jax.jvp(u, (x,), (along,))[1])
+            return [jnp.sqrt(jnp.mean(u_t(x.at[:, axis].set(end)) ** 2)) for end in ends]
+
         self._measure: Any = jax.jit(measure)
+        self._speeds, self._ends = jax.jit(speeds), jnp.asarray(ends)
 
     def compile(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> None:
         """Compile before the clock starts."""
         held_out = self._stage.held_out([self._stage.setup.seed])
-        args = (theta, points, held_out, jnp.asarray(self._x), jnp.asarray(self._compared))
-        self._measure = self._measure.lower(*args).compile()
+        args = (theta, points, held_out, self._padded, self._compared)
+        self._measure = self._measure.lower(self._stage.residual, *args).compile()
+
+    def serving(self, stage: Stage) -> Measure:
+        """The same for another stage that compiles as its own does."""
+        measure = Measure(stage)
+        measure._measure, measure._speeds = self._measure, self._speeds
+        return measure
+
+    def growth(self, theta: Float[Array, " p"]) -> float:
+        """‖u_t(end)‖ / ‖u_t(begin)‖ of a time slab."""
+        given = self._stage.residual, theta, self._compared, self._ends
+        begin, end = (float(speed) for speed in self._speeds(*given))
+        return end / begin if begin > 0 else 1.0
 
     def __call__(
         self, theta: Float[Array, " p"], points: tuple[Points, ...], key: Sequence[int]
@@ -61,10 +90,12 @@ class Measure:
         """One row: mean square residuals, total and by term, held-out beside training, errors, and
         the coefficients where some are unknown."""
         held_out = self._stage.held_out(key)
-        args = (theta, points, held_out, jnp.asarray(self._x), jnp.asarray(self._compared))
-        train, held, u, self.compared = self._measure(*args)
-        self._u, self.compared = np.asarray(u), np.asarray(self.compared)
-        train, held = np.asarray(train), np.asarray(held)
+        args = (theta, points, held_out, self._padded, self._compared)
+        train, held, u, self.compared = self._measure(self._stage.residual, *args)
+        self._u, self.compared = np.asarray(u)[: len(self._x)], np.asarray(self.compared)
+        self.loss = float(np.sum(train))
+        factors = np.array([self._stage.balance.get(name, 1.0) for name in self._names])
+        train, held = np.asarray(train) / factors, np.asarray(held) / factors
         return {
             "mean_square_residual": float(train.sum()),
             "terms": dict(zip(self._names, train.tolist(), strict=True)),
@@ -79,13 +110,16 @@ class Measure:
         it; of time slabs all up to the present one, whose parameters are θ."""
         stage, x, u, known = self._stage, self._x, self._u, self._known
         problem, thetas = stage.problem, (*stage.frozen, theta)
-        values = jax.jit(
-            lambda theta, x, k: stage.residual.map(stage.parts[k].model.field(theta), x),
-            static_argnums=2,
-        )
+
+        @partial(jax.jit, static_argnums=0)
+        def values(k, theta, scale, offset, x):
+            model = replace(stage.parts[k].model, scale=scale, offset=offset)
+            return stage.residual.map(model.field(theta), x)
 
         def at(k: int, x: np.ndarray) -> Array:
-            return values(jnp.asarray(thetas[k]), jnp.asarray(x), k)
+            model = stage.parts[k].model
+            same = 0 if model.constraint is None else k  # soft slabs differ in their time only
+            return values(same, jnp.asarray(thetas[k]), model.scale, model.offset, jnp.asarray(x))
 
         if stage.frozen:
             problem = until(stage.whole, stage.problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -43,11 +44,11 @@ class Moving:
     def __init__(self, stage: Stage, clock: Clock):
         self.stage, self.clock = stage, clock
         block = max(1, stage.plan.block)
-        self._sights = [Sight(stage.residual, term, block) for term in stage.terms]
+        self._sights = [Sight(stage.mesh, term, block) for term in stage.terms]
         on_all = NamedSharding(stage.mesh, REPLICATED)
 
-        def losses(thetas, points):
-            return stage.residual.rows(thetas[0], points).losses(thetas)
+        def losses(residual, thetas, points):
+            return residual.rows(thetas[0], points).losses(thetas)
 
         self._losses: Any = jax.jit(losses, out_shardings=on_all)
         self._whitening: Any = jax.jit(self._triplets, out_shardings=on_all)
@@ -63,6 +64,12 @@ class Moving:
         self.clock.lap("placing points")
         return state
 
+    def serving(self, stage: Stage) -> Moving:
+        """The same for another stage that compiles as its own does."""
+        moving = copy(self)
+        moving.stage = stage
+        return moving
+
     def compile(self, state: State) -> None:
         """Compile before the clock starts, by moving the points of a state that is kept."""
         if self.stage.setup.placement is not None:
@@ -74,11 +81,11 @@ class Moving:
 
         @cache
         def triplets() -> Whitening:
-            return self._whitening(state.theta, state.method, state.points)
+            return self._whitening(stage.residual, state.theta, state.method, state.points)
 
         points = tuple(self._moved(i, state, triplets) for i in range(len(stage.terms)))
         both = jnp.stack([state.theta, state.best_theta])
-        now, best = np.asarray(self._losses(both, points))
+        now, best = np.asarray(self._losses(stage.residual, both, points))
         rule = stage.setup.rule
         if rule.uses_spectrum:
             rule_state, warm = state.method
@@ -124,13 +131,17 @@ class Moving:
             wanted.count,
             lambda n: draw_uniform(term, n, key, wanted.sampler),
             TermView(
-                self._sights[i], state.theta, triplets, lambda: Placed(*draw(term, wanted, key))
+                self._sights[i],
+                stage.residual.only(i),
+                state.theta,
+                triplets,
+                lambda: Placed(*draw(term, wanted, key)),
             ),
             np.random.default_rng([*key, 1]),
         )
         return stage.lay_out(term, *placed, wanted.count)
 
-    def _triplets(self, theta, method, points) -> Whitening:
+    def _triplets(self, residual, theta, method, points) -> Whitening:
         rule_state, warm = method
         stage, rule = self.stage, self.stage.setup.rule
         assert isinstance(rule, Rule)
@@ -138,7 +149,7 @@ class Moving:
         def needs(spectrum):
             return rule.needs(spectrum, theta, rule_state)
 
-        spectrum, _ = stage.factorization(stage.residual.rows(theta, points), needs, warm)
+        spectrum, _ = stage.factorization(residual.rows(theta, points), needs, warm)
         return whitening(spectrum, needs(spectrum).rank)
 
 

@@ -32,7 +32,7 @@ class Limits:
 
     Args:
         tolerance: estimate of the relative L2 error to end at.
-        steps: most steps. time_budget_s: most seconds of solving.
+        steps: most steps. time_budget_s: most seconds from the start, compilation included.
         target_l2: absolute L2 error to end at. target_residual: mean square residual to end at.
         patience: steps without progress after which a run has stalled.
         min_decrease: relative decrease of the loss that counts as progress, in [0, 1).
@@ -99,13 +99,20 @@ class Slabs:
 
     Args:
         warm_start: whether a network starts from the parameters of the one before.
+        halve_after: steps after which a slab is cut in half where its loss is still above `fall`
+            times its first one; None: slabs stay as they are. fall: see there, in (0, 1).
     """
 
     slabs: int | None = None
     edges: tuple[float, ...] | None = None
     warm_start: bool = True
+    halve_after: int | None = None
+    fall: float = 1e-6
 
     def __post_init__(self):
+        good = self.halve_after is None or self.halve_after >= 1
+        require(good, self, "halve_after", "at least 1, or left out", ProblemError)
+        require(0 < self.fall < 1, self, "fall", "a number in (0, 1)", ProblemError)
         one = (self.slabs is None) != (self.edges is None)
         require(one, self, "slabs", "this or edges, and not both", ProblemError)
         require(self.slabs is None or self.slabs >= 1, self, "slabs", "at least 1", ProblemError)
@@ -135,6 +142,8 @@ class Setup:
         slabs: None: time is not cut.
         unknown: coefficients to be found, by the name of the parameter of `problem`.
         hard_constraint: whether the network goes through the problem's output transform.
+        balance: whether the terms are weighed so that their rows of the Jacobian are of one size
+            at the start; what is reported stays in the weights of the problem.
         seed: of the network, the points, and all that is random.
     """
 
@@ -147,6 +156,7 @@ class Setup:
     slabs: Slabs | None = None
     unknown: Mapping[str, Unknown] = field(default_factory=dict)
     hard_constraint: bool = False
+    balance: bool = False
     limits: Limits = Limits()
     schedule: Schedule = Schedule()
     memory: Memory = Memory()
@@ -267,7 +277,8 @@ def describe(setup: Setup) -> dict[str, Any]:
         if chosen is not None:
             tables[key] = {"name": chosen.name} | _words(chosen)
     tables["unknown"] = {name: _words(one) for name, one in setup.unknown.items()}
-    tables["run"] = _words(setup.limits) | _words(setup.schedule) | {"seed": setup.seed}
+    tables["run"] = _words(setup.limits) | _words(setup.schedule)
+    tables["run"] |= {"seed": setup.seed, "balance": setup.balance}
     if setup.slabs is not None:
         tables["time"] = _words(setup.slabs)
     tables["memory"] = _words(setup.memory)

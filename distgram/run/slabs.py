@@ -19,14 +19,15 @@ the shock, 3000 Chebyshev points give v to 2e-13 and v_xx to 1e-10 of its size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from distgram.errors import ProblemError
 from distgram.geometry.regions import Box, Faces, Region
@@ -115,20 +116,106 @@ class Part(NamedTuple):
 def march(
     problem: Problem,
     edges: Sequence[float],
-    build: Callable[[Problem], FlatModel],
+    base: Part,
     frozen: Sequence[np.ndarray],
+    parts: Sequence[Part] = (),
 ) -> tuple[Part, ...]:
     """The slabs that are solved, and the one after them.
 
     Args:
-        build: the model of a problem. frozen: the parameters (p,) of the solved slabs.
+        base: the slab that the network was made for. frozen: the parameters (p,) of the solved
+            slabs. parts: those of them that are built.
     """
-    parts: list[Part] = []
-    for k in range(len(frozen) + 1):
-        before = parts[-1].model.field(jnp.asarray(frozen[k - 1])) if k else None
+    axis, box, out = _axis(problem), base.problem.domain, list(parts)
+    for k in range(len(out), len(frozen) + 1):
+        before = out[-1].model.field(jnp.asarray(frozen[k - 1])) if k else None
         part = slab(problem, edges[k], edges[k + 1], before)
-        parts.append(Part(part, build(part)))
-    return tuple(parts)
+        hard = None if base.model.constraint is None else part.constraint
+        model = placed(replace(base.model, constraint=hard), axis, box, edges[k], edges[k + 1])
+        out.append(Part(part, model))
+    return tuple(out)
+
+
+def placed(model: FlatModel, axis: int, base: Box, begin: Any, end: Any) -> FlatModel:
+    """A model made for one slab in the slab from `begin` to `end`: it sees the time at which its
+    own slab would be as far on."""
+    rate = float(base.lengths[axis]) / (end - begin)
+    return replace(
+        model,
+        scale=jnp.ones(base.dim).at[axis].set(rate),
+        offset=jnp.zeros(base.dim).at[axis].set(base.lower[axis] - begin * rate),
+    )
+
+
+class Before(NamedTuple):
+    """The solution with which a slab begins: parameters and interval of the slab before. Of the
+    first slab there is none; its own then stand here, so that all slabs are compiled once."""
+
+    there: Bool[Array, ""]
+    theta: Float[Array, " p"]
+    begin: Float[Array, ""]
+    end: Float[Array, ""]
+
+
+class Held(NamedTuple):
+    """What the residual system of a slab holds fixed: its interval, and what came before."""
+
+    begin: Float[Array, ""]
+    end: Float[Array, ""]
+    before: Before
+
+
+@dataclass(frozen=True, eq=False)
+class Marching:
+    """The residual system of any time slab as a function of what it holds fixed, so that all slabs
+    are compiled once.
+
+    Args:
+        whole: the problem over all of time. base: the slab that the network was made for.
+        terms: those that are left to the loss, weighted, on the regions of any slab.
+    """
+
+    whole: Problem
+    base: Part
+    terms: tuple[Term, ...]
+
+    def __call__(self, held: Held) -> tuple[tuple[Term, ...], FlatModel]:
+        """Terms and model of the slab."""
+        model = self._placed(held.begin, held.end)
+        there, theta, begin, end = held.before
+        before = self._placed(begin, end).field(theta)
+
+        def begun(term: Term) -> Term:
+            if not _is_initial(self.whole, term):
+                return term
+            later = continued(term, before)
+
+            def target(x: Float[Array, " d"]) -> Float[Array, " m"]:
+                return jnp.where(there, later.target(x), term.target(x))
+
+            return replace(later, target=target)
+
+        return tuple(map(begun, self.terms)), model
+
+    def _placed(self, begin: Any, end: Any) -> FlatModel:
+        box = self.base.problem.domain
+        return placed(self.base.model, _axis(self.whole), box, begin, end)
+
+
+def held(edges: Sequence[float], frozen: Sequence[np.ndarray], theta0: Float[Array, " p"]) -> Held:
+    """What the slab after those with parameters `frozen` holds fixed; θ₀ of the network."""
+    k = len(frozen)
+    at = [jnp.asarray(edge) for edge in edges[max(k - 1, 0) :][:3]]
+    theta = jnp.asarray(frozen[-1]) if k else theta0
+    before = Before(jnp.asarray(k > 0), theta, at[0], at[1])
+    return Held(at[min(k, 1)], at[min(k, 1) + 1], before)
+
+
+def halved(edges: Sequence[float], k: int) -> tuple[float, ...]:
+    """The instants with slab k half as long, and those after it no longer than that."""
+    first, last = edges[k], edges[-1]
+    count = math.ceil((last - first) / (0.5 * (edges[k + 1] - first)) - 1e-9)
+    return (*edges[:k], *(float(t) for t in np.linspace(first, last, count + 1)))
 
 
 def until(whole: Problem, part: Problem) -> Problem:

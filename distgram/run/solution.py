@@ -118,6 +118,14 @@ class Solution:
             return self.apply(terms[term].residual, x)
         return self.apply(term.residual, x)
 
+    @property
+    def edges(self) -> list[float]:
+        """The instants between which the time slabs so far lie; none where time is not cut."""
+        axis, boxes = self.problem.time, [part.problem.domain for part in self.parts]
+        if axis is None or self.setup.slabs is None:
+            return []
+        return [boxes[0].lower[axis], *(box.upper[axis] for box in boxes)]
+
     def apply(self, operator: Operator, x: Any) -> np.ndarray:
         """D[u](x) for any operator of `distgram.pde.operators`, or one of your own."""
         x = np.asarray(x, np.float64)
@@ -150,7 +158,8 @@ class Solution:
         *frozen, theta = (jnp.asarray(t) for t in self.thetas)
         state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
         step = 0 if self.result is None else self.result.steps
-        checkpoints.save(step, state, {"solved": len(frozen), "config": self.described})
+        meta = {"solved": len(frozen), "edges": self.edges, "config": self.described}
+        checkpoints.save(step, state, meta)
         checkpoints.close()
 
     def report(self, path: str | os.PathLike[str]) -> Path:

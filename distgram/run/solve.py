@@ -4,7 +4,7 @@ ends the run."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,12 +15,22 @@ from jaxtyping import Array, Float
 from distgram.linalg.held_out import reconstruction_errors
 from distgram.linalg.mesh import REPLICATED
 from distgram.linalg.precision import set_precision
-from distgram.linalg.rows import Objective, Points
+from distgram.linalg.rows import Objective, Points, Residual
 from distgram.linalg.spectrum import SpectrumSummary, no_spectrum, summary
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule, StepInfo
+from distgram.run.automatic import balance
+from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge
-from distgram.run.hooks import SILENT, Checkpointing, Listener, Measuring, Recording, Session
+from distgram.run.hooks import (
+    SILENT,
+    Checkpointing,
+    Halving,
+    Listener,
+    Measuring,
+    Recording,
+    Session,
+)
 from distgram.run.measure import Measure
 from distgram.run.moving import Moving, grown
 from distgram.run.setup import Setup
@@ -32,18 +42,19 @@ from distgram.store.folder import sole_writer
 from distgram.store.storage import Folder
 
 Step = Callable[
-    [Float[Array, " p"], Any, tuple[Points, ...]],
+    [Residual, Float[Array, " p"], Any, tuple[Points, ...]],
     tuple[Float[Array, " p"], Any, StepInfo, SpectrumSummary],
 ]
 
 
 def natural_gradient_step(stage: Stage) -> Step:
-    """A step of a rule: (θ, state, points) -> (θ, state, what the step did, what it saw)."""
-    rule, factorize, residual = stage.setup.rule, stage.factorization, stage.residual
+    """A step of a rule: (residual system, θ, state, points) -> (θ, state, what the step did, what
+    it saw)."""
+    rule, factorize = stage.setup.rule, stage.factorization
     assert isinstance(rule, Rule)
     held_out = stage.validation(rule.validation) if rule.validation else None
 
-    def step(theta, state, points):
+    def step(residual, theta, state, points):
         rule_state, warm = state
         rows = residual.rows(theta, points)  # [J | r], streamed and sharded, never whole
         spectrum, warm = factorize(rows, lambda at: rule.needs(at, theta, rule_state), warm)
@@ -60,10 +71,10 @@ def natural_gradient_step(stage: Stage) -> Step:
 
 def objective_step(stage: Stage) -> Step:
     """A step of a baseline, which sees the mean square residual only."""
-    baseline, residual = stage.setup.rule, stage.residual
+    baseline = stage.setup.rule
     assert isinstance(baseline, Baseline)
 
-    def step(theta, state, points):
+    def step(residual, theta, state, points):
         theta, state, info = baseline.step(Objective(residual, points), theta, state)
         return theta, state, info, no_spectrum()
 
@@ -75,7 +86,29 @@ def compiled_step(stage: Stage, state: State) -> Step:
     make = natural_gradient_step if stage.setup.rule.uses_spectrum else objective_step
     everywhere = NamedSharding(stage.mesh, REPLICATED)  # of each result a copy on every device
     step = jax.jit(make(stage), out_shardings=everywhere)
-    return step.lower(state.theta, state.method, state.points).compile()
+    return step.lower(stage.residual, state.theta, state.method, state.points).compile()
+
+
+class Compiled(NamedTuple):
+    """What is compiled for one stage, and serves those that compile as it does."""
+
+    stage: Stage
+    step: Step
+    measure: Measure
+    moving: Moving
+
+    @classmethod
+    def of(cls, stage: Stage, state: State, clock: Clock) -> Compiled:
+        """Compiled for the shapes of a state."""
+        step = compiled_step(stage, state)
+        measure, moving = Measure(stage), Moving(stage, clock)
+        measure.compile(state.theta, state.points)
+        moving.compile(state)
+        return cls(stage, step, measure, moving)
+
+    def serving(self, stage: Stage) -> tuple[Step, Measure, Moving]:
+        """Step, measure and moving points of another stage."""
+        return self.step, self.measure.serving(stage), self.moving.serving(stage)
 
 
 def run(
@@ -111,31 +144,36 @@ def run(
         if session.checkpoints is not None and resume:
             stage, state, meta = restored(stage, session.checkpoints)
         else:
+            if setup.balance:
+                stage = stage.balanced(balance(stage))
             state = start(stage)
         session.begin(stage, meta)
         judge = Judge(setup.limits, session.clock, caught, session.asked_to_stop)
-        moment = None
-        listener.alive(True)
+        moment, compiled = None, None
         while True:  # stages: time slabs, growth of the points
             with session.clock.pause():
-                step = compiled_step(stage, state)
-                measure, moving = Measure(stage), Moving(stage, session.clock)
-                measure.compile(state.theta, state.points)
-                moving.compile(state)
+                if compiled is None or not stage.compiles_as(compiled.stage):
+                    listener.alive(True)
+                    compiled = Compiled.of(stage, state, session.clock)
+                step, measure, moving = compiled.serving(stage)
                 hooks = (
                     Measuring(session, judge, stage, measure),
+                    Halving(stage),
                     Recording(session, stage),
                     Checkpointing(session, stage),
                     moving,
                 )
             if moment is None:  # the run, or a slab, begins
                 moment = session.moment()
+                judge.deadline, judge.share = session.deadline(stage), stage.share
                 judge(state, moment)
                 for hook in hooks:
                     state = hook(state, moment)
-            while not (moment.reason or moment.grow):
+            while not (moment.reason or moment.grow or moment.halve):
                 listener.alive(False)
-                theta, method, info, spectrum = step(state.theta, state.method, state.points)
+                theta, method, info, spectrum = step(
+                    stage.residual, state.theta, state.method, state.points
+                )
                 state = state.after(theta, method, float(info.loss), setup.limits.min_decrease)
                 session.clock.lap("steps")
                 moment = session.moment(info, spectrum)
@@ -148,10 +186,18 @@ def run(
                     stage, state = grown(stage, state)
                     moment.grow = False
                 listener.say(f"step {state.step}: the points grow to S = {stage.size}")
+            elif moment.halve:
+                with session.clock.pause():
+                    shorter = stage.halved()
+                    state, moment = start(shorter, state, stage), None
+                    stage, session.begun = shorter, state.step
+                begin, end = stage.edges[len(stage.frozen) :][:2]
+                listener.say(f"the loss does not fall: the slab from {begin:g} now ends at {end:g}")
             elif moment.reason in SLAB_ENDS and stage.slabs_left:
                 session.end_slab(measure, stage, state, moment)
                 with session.clock.pause():
-                    stage = stage.next_slab(np.asarray(state.best_theta))
-                    state, moment = start(stage, state.step), None
+                    later = stage.next_slab(np.asarray(state.best_theta))
+                    state, moment = start(later, state, stage), None
+                    stage, session.begun = later, state.step
             else:
                 return session.finish(measure, stage, state, moment)

@@ -43,7 +43,7 @@ from distgram.run.checks import (
     check_term,
 )
 from distgram.run.setup import Setup
-from distgram.run.slabs import Part, march, slab_edges
+from distgram.run.slabs import Marching, Part, halved, held, march, slab, slab_edges
 
 UNLIMITED_GIB = 1e9
 # The factorizations whose bytes the plan knows.
@@ -56,19 +56,26 @@ class Stage:
 
     Args:
         setup: what the run was asked to do.
-        whole: the problem over all of time. parts: its time slabs so far, the last of them being
-            solved. frozen: the parameters of those before it.
+        whole: the problem over all of time. base: what the network was made for. parts: the time
+            slabs so far, the last of them being solved. frozen: the parameters of those before it.
+        edges: the instants between which time slabs lie, those to come included.
         growth: how often the points have grown. draws: the points of every term, so many now.
+        terms: those that are left to the loss, on the regions of this stage. balance: factors of
+            their weights, by name, that are not part of what is reported.
         residual: the residual system of the terms that are left to the loss.
         plan, factorization: how the spectrum of its rows is found.
     """
 
     setup: Setup
     whole: Problem
+    base: Part
     parts: tuple[Part, ...]
     frozen: tuple[np.ndarray, ...]
+    edges: tuple[float, ...]
     growth: int
     draws: Mapping[str, Draw]
+    terms: tuple[Term, ...]
+    balance: Mapping[str, float]
     residual: Residual
     plan: Plan
     factorization: Factorization
@@ -84,11 +91,6 @@ class Stage:
         return self.parts[-1].model
 
     @property
-    def terms(self) -> tuple[Term, ...]:
-        """The terms that are left to the loss."""
-        return self.residual.terms
-
-    @property
     def mesh(self) -> Mesh:
         """The devices."""
         return self.residual.mesh
@@ -99,9 +101,22 @@ class Stage:
         return total({t.name: self.draws[t.name] for t in self.terms})
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Begin and end of the time slab being solved."""
+        k = len(self.frozen)
+        return self.edges[k], self.edges[k + 1]
+
+    @property
+    def share(self) -> float:
+        """The part of all time that is over at the end of this slab."""
+        if not self.edges:
+            return 1.0
+        return (self.interval[1] - self.edges[0]) / (self.edges[-1] - self.edges[0])
+
+    @property
     def slabs_left(self) -> int:
         """The number of time slabs after the one being solved."""
-        return self.setup.slabs.count - len(self.parts) if self.setup.slabs else 0
+        return max(len(self.edges) - 1 - len(self.parts), 0)
 
     @property
     def last_growth(self) -> int:
@@ -110,11 +125,28 @@ class Stage:
 
     def next_slab(self, theta: np.ndarray) -> Stage:
         """The stage of the next time slab, which begins where the parameters θ of this one end."""
-        return build_stage(self.setup, self.mesh, frozen=(*self.frozen, np.asarray(theta)))
+        frozen = (*self.frozen, np.asarray(theta))
+        return build_stage(self.setup, self.mesh, self.growth, frozen, self.edges, self)
+
+    def halved(self) -> Stage:
+        """The stage of this time slab at half its length."""
+        edges = halved(self.edges, len(self.frozen))
+        return build_stage(self.setup, self.mesh, self.growth, self.frozen, edges, self)
 
     def next_growth(self) -> Stage:
         """The stage with more points."""
-        return build_stage(self.setup, self.mesh, self.growth + 1, self.frozen)
+        return build_stage(self.setup, self.mesh, self.growth + 1, self.frozen, self.edges, self)
+
+    def balanced(self, balance: Mapping[str, float]) -> Stage:
+        """The stage with other factors of the terms' weights."""
+        given = self.setup, self.mesh, self.growth, self.frozen, self.edges, self
+        return build_stage(*given, balance)
+
+    def compiles_as(self, other: Stage) -> bool:
+        """Whether what is compiled for another stage serves this one: the same shapes, and systems
+        that differ in what they hold fixed only."""
+        same = jax.tree.structure(self.residual) == jax.tree.structure(other.residual)
+        return same and self.draws == other.draws
 
     def draw(self, slab: Problem | None = None) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """The collocation points (n, d) of every term and their sampling density over the uniform
@@ -179,22 +211,39 @@ class Stage:
 
 
 def build_stage(
-    setup: Setup, mesh: Mesh, growth: int = 0, frozen: Sequence[np.ndarray] = ()
+    setup: Setup,
+    mesh: Mesh,
+    growth: int = 0,
+    frozen: Sequence[np.ndarray] = (),
+    edges: Sequence[float] = (),
+    before: Stage | None = None,
+    balance: Mapping[str, float] | None = None,
 ) -> Stage:
     """Build everything and check it on abstract values and at a few points, before any solving.
 
     Args:
         growth: how often the points have grown; the shape of the last growth is planned as well.
         frozen: the parameters (p,) of the time slabs that are solved; the next one is built.
+        edges: the instants between the slabs, where they are not those of the setup.
+        before: the stage before, of the same setup.
+        balance: factors of the terms' weights by name; None: those of the stage before.
 
     Raises:
         ProblemError, ModelError, RegionError, RuleError, PlanError: what is wrong, and what was
         expected.
     """
-    whole = setup.with_values()
-    parts = build_parts(setup, whole, frozen)
+    if before is None:
+        whole, known = setup.with_values(), ()
+        base = build_base(setup, whole)
+    else:
+        whole, base, known = before.whole, before.base, before.parts[: len(frozen)]
+    edges = tuple(edges) or first_edges(setup, whole)
+    parts = build_parts(setup, whole, base, frozen, edges, known)
     problem, model = parts[-1]
+    if balance is None:
+        balance = before.balance if before else {}
     terms, placement = open_terms(setup, problem), setup.placement
+    terms = tuple(replace(t, weight=t.weight * balance.get(t.name, 1.0)) for t in terms)
     draws = wanted(setup, terms)
     check_model(problem, model)
     equations = {t.name: check_term(problem, model, t) for t in terms}
@@ -203,7 +252,14 @@ def build_stage(
         now = grown(placement, draws, terms, at)
         rows = sum(now[name].count * m for name, m in equations.items())
         planned = plan_step(setup, Shape(rows, model.p, mesh.size))
-    residual = Residual(terms, model, mesh, setup.memory.chunk, planned.blocks)
+    sizes = setup.memory.chunk, planned.blocks
+    if shares(setup):
+        pose = Marching(whole, base, terms)
+        if before is not None and isinstance(before.residual.pose, Marching):
+            pose = before.residual.pose
+        residual = Residual.posed(pose, held(edges, frozen, base.model.theta0), mesh, *sizes)
+    else:
+        residual = Residual(terms, model, mesh, *sizes)
     factorization = build_factorization(setup, planned)
     if setup.rule.validation is not None and planned.name == "dual" and mesh.size > 1:
         raise RuleError(
@@ -213,7 +269,18 @@ def build_stage(
         )
     if placement is not None:
         check_placement(placement, draws, terms, setup.rule.name, setup.rule.uses_spectrum)
-    return Stage(setup, whole, parts, tuple(frozen), growth, now, residual, planned, factorization)
+    return Stage(
+        *(setup, whole, base, parts, tuple(frozen), edges, growth, now),
+        *(terms, balance, residual, planned, factorization),
+    )
+
+
+def shares(setup: Setup) -> bool:
+    """Whether the time slabs differ only in what their systems hold fixed: not where all slabs
+    before are part of a hard constraint, nor where a weight or held-out points know the time."""
+    draws = (d for d in (setup.points or {}).values() if isinstance(d, Draw))
+    known = setup.rule.validation is not None or any(d.decay is not None for d in draws)
+    return setup.slabs is not None and not setup.hard_constraint and not known
 
 
 def build_model(setup: Setup, problem: Problem) -> FlatModel:
@@ -236,16 +303,14 @@ def build_model(setup: Setup, problem: Problem) -> FlatModel:
     return flatten(network, problem.constraint if setup.hard_constraint else None)
 
 
-def build_parts(
-    setup: Setup, whole: Problem, frozen: Sequence[np.ndarray] = ()
-) -> tuple[Part, ...]:
-    """The time slabs with the parameters `frozen` and the next one; every one is checked first."""
+def first_edges(setup: Setup, whole: Problem) -> tuple[float, ...]:
+    """The instants between which the time slabs of a setup lie; none where time is not cut.
 
-    def build(problem: Problem) -> FlatModel:
-        return build_model(setup, problem)
-
+    Raises:
+        ProblemError: what cannot go with slabs, or cannot be cut, with the place.
+    """
     if setup.slabs is None:
-        return (Part(whole, build(whole)),)
+        return ()
     if setup.limits.steps == 0:
         raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
     if setup.unknown:
@@ -256,14 +321,41 @@ def build_parts(
             raise ProblemError(f"data.{term.name} with [time]: expected no [data]; leave one out.")
     whole = whole if setup.hard_constraint else replace(whole, constraint=None)
     edges = slab_edges(whole, setup.slabs.edges or setup.slabs.count)
-    if not frozen:
 
-        def check(problem: Problem) -> None:
-            terms = open_terms(setup, problem)
-            check_points(terms, wanted(setup, terms), setup.schedule.held_out)
+    def check(problem: Problem) -> None:
+        terms = open_terms(setup, problem)
+        check_points(terms, wanted(setup, terms), setup.schedule.held_out)
 
-        check_slabs(whole, edges, check)
-    return march(whole, edges, build, frozen)
+    check_slabs(whole, edges, check)
+    return edges
+
+
+def build_base(setup: Setup, whole: Problem) -> Part:
+    """What the network is made for: the problem, or its first time slab as the setup has it."""
+    if setup.slabs is None:
+        return Part(whole, build_model(setup, whole))
+    soft = whole if setup.hard_constraint else replace(whole, constraint=None)
+    begin, end = first_edges(setup, whole)[:2]
+    problem = slab(soft, begin, end, None)
+    return Part(problem, build_model(setup, problem))
+
+
+def build_parts(
+    setup: Setup,
+    whole: Problem,
+    base: Part,
+    frozen: Sequence[np.ndarray],
+    edges: Sequence[float],
+    known: Sequence[Part] = (),
+) -> tuple[Part, ...]:
+    """The time slabs with the parameters `frozen` and the next one.
+
+    Args: base: what the network was made for. known: the slabs that are built.
+    """
+    if setup.slabs is None:
+        return (base,)
+    whole = whole if setup.hard_constraint else replace(whole, constraint=None)
+    return march(whole, edges, base, frozen, known)
 
 
 def open_terms(setup: Setup, problem: Problem) -> tuple[Term, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import ShapeDtypeStruct
 from jax.sharding import NamedSharding
@@ -14,6 +15,7 @@ from jaxtyping import Array, Float
 from distgram.errors import CheckpointError
 from distgram.linalg.mesh import REPLICATED, pad, replicate, shard, unpad, whole
 from distgram.linalg.rows import Objective, Points
+from distgram.net.mlp import stretched
 from distgram.points.alarm import Alarm, quiet
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule
@@ -24,7 +26,8 @@ from distgram.store.checkpoint import Checkpoints
 
 class State(NamedTuple):
     """All that a resume needs, beside the stage: parameters, the method's state, points; the best
-    parameters met, their loss, and when; what the alarm and the estimate of the error remember.
+    parameters met, their loss, and when; the loss after the first step of the run; what the alarm
+    and the estimate of the error remember.
 
     A method may go uphill; the solution is the best. Points may move: best_loss is on the present
     ones. The scalars are numbers of the host, the same on every process.
@@ -37,12 +40,14 @@ class State(NamedTuple):
     step: int
     best_loss: float
     best_step: int
+    first_loss: float
     alarm: Alarm
     way: Way
 
     def after(self, theta: Array, method: Any, loss: float, min_decrease: float) -> State:
         """The state after a step; the best is replaced by what is better by `min_decrease`."""
-        state = self._replace(theta=theta, method=method, step=self.step + 1)
+        first = self.first_loss if np.isfinite(self.first_loss) else loss
+        state = self._replace(theta=theta, method=method, step=self.step + 1, first_loss=first)
         return state.with_best(loss) if loss < (1.0 - min_decrease) * self.best_loss else state
 
     def with_best(self, loss: float) -> State:
@@ -53,14 +58,33 @@ class State(NamedTuple):
 ARRAYS = ("theta", "method", "points", "best_theta")
 
 
-def start(stage: Stage, step: int = 0) -> State:
-    """The state before the first step of a run, or of a later slab, laid out on the mesh."""
+def start(stage: Stage, before: State | None = None, old: Stage | None = None) -> State:
+    """The state before the first step of a run, or of a time slab, laid out on the mesh.
+
+    Args: before, old: state and stage of the slab before, or of this slab when it was longer. A
+        network that starts warm is what it was, as far on in its slab or at the same times, where
+        the loss is less; λ and the like go on.
+    """
     points, mesh, slabs = stage.points(), stage.mesh, stage.setup.slabs
-    warm = slabs is not None and slabs.warm_start and stage.frozen
-    theta = replicate(mesh, stage.frozen[-1] if warm else stage.model.theta0)
-    method = replicate(mesh, first_method_state(stage, theta, points))
+    warm = slabs is not None and slabs.warm_start and before is not None and old is not None
+    theta = stage.model.theta0
+    if warm:
+        (first, last), (was, until) = stage.interval, old.interval
+        rate = (last - first) / (until - was)
+        shift = rate - 1.0 + 2.0 * (first - was) / (until - was)  # of time mapped to [-1, 1]
+        same = stretched(old.model, before.best_theta, stage.problem.time, rate, shift)
+        both = jnp.stack([before.best_theta, same])  # as far on in its slab, or at the same time
+        losses = jax.jit(lambda system, both, points: system.rows(both[0], points).losses(both))
+        theta = both[np.nanargmin(np.asarray(losses(stage.residual, both, points)))]
+    theta = replicate(mesh, theta)
+    method = first_method_state(stage, theta, points)
+    if warm and stage.setup.rule.uses_spectrum:
+        method = (stage.setup.rule.moved(before.method[0], np.asarray(np.inf)), method[1])
+    method = replicate(mesh, method)
     quiet_alarm, way = quiet(len(stage.terms)), begin(stage.problem.outputs)
-    return State(theta, method, points, theta, step, float("inf"), step, quiet_alarm, way)
+    unset = float("inf")
+    step, first = (before.step, before.first_loss) if before is not None else (0, unset)
+    return State(theta, method, points, theta, step, unset, step, first, quiet_alarm, way)
 
 
 def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
@@ -72,7 +96,8 @@ def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Po
             stage.residual.rows(theta, points)
         )
     assert isinstance(rule, Baseline)
-    return jax.jit(lambda t, p: rule.init(Objective(stage.residual, p), t))(theta, points)
+    first = jax.jit(lambda system, t, p: rule.init(Objective(system, p), t))
+    return first(stage.residual, theta, points)
 
 
 def key_at(stage: Stage, state: State) -> list[int]:
@@ -95,9 +120,12 @@ def meta(stage: Stage, state: State) -> dict[str, Any]:
         "points": [len(p.x) for p in state.points],
         "growth": stage.growth,
         "solved": len(stage.frozen),
+        "edges": list(stage.edges),
+        "balance": dict(stage.balance),
         "step": state.step,
         "best_loss": state.best_loss if np.isfinite(state.best_loss) else None,
         "best_step": state.best_step,
+        "first_loss": state.first_loss if np.isfinite(state.first_loss) else None,
         "alarm": {name: np.asarray(v).tolist() for name, v in state.alarm._asdict().items()},
     }
 
@@ -118,20 +146,21 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
                 "solution only"
             )
         if meta["growth"] != stage.growth:
-            stage = build_stage(stage.setup, stage.mesh, meta["growth"])
+            stage = build_stage(stage.setup, stage.mesh, meta["growth"], before=stage)
             first = start(stage)
         return _abstract(stage, first, meta["points"], meta["solved"])
 
     _, read, meta = checkpoints.restore(like)
     frozen = [np.asarray(theta) for theta in read.pop("frozen")]
     way = Way(*map(np.asarray, read.pop("way")))
-    numbers = {name: meta[name] for name in ("step", "best_loss", "best_step")}
-    if numbers["best_loss"] is None:
-        numbers["best_loss"] = float("inf")
+    numbers = {name: meta[name] for name in ("step", "best_loss", "best_step", "first_loss")}
+    numbers = {k: float("inf") if v is None else v for k, v in numbers.items()}
     read["points"] = tuple(Points(*p) for p in read["points"])
     state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"]), way=way))
-    if frozen:
-        stage = build_stage(stage.setup, stage.mesh, stage.growth, frozen)
+    edges = tuple(meta["edges"])
+    if frozen or edges != stage.edges or meta["balance"] != stage.balance:
+        given = stage.setup, stage.mesh, stage.growth, frozen, edges, stage
+        stage = build_stage(*given, meta["balance"])
     return stage, state, meta
 
 

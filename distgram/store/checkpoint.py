@@ -180,6 +180,12 @@ def read_theta(checkpoint: Folder) -> np.ndarray:
     return read_thetas(checkpoint)[-1]
 
 
+def meta_of(checkpoint: Folder) -> dict[str, Any]:
+    """The meta of one checkpoint."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
+
+
 def read_thetas(checkpoint: Folder, name: str = "best_theta") -> list[np.ndarray]:
     """The parameters θ (p,) of every time slab so far; of one, where time is not cut.
 
@@ -189,8 +195,7 @@ def read_thetas(checkpoint: Folder, name: str = "best_theta") -> list[np.ndarray
     Raises:
         CheckpointError: another version of distgram wrote it.
     """
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        meta = reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
+    meta = meta_of(checkpoint)
     if "solved" not in meta:
         raise CheckpointError(f"{checkpoint}: expected a checkpoint of this version of distgram.")
     wanted = {name: 0, "frozen": [0] * meta["solved"]}

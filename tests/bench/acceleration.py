@@ -66,7 +66,7 @@ def follow(name: str, variant: str, seed: int, seconds: float | None) -> list[di
     field = jax.jit(lambda theta, x: run.residual.map(run.model.field(theta), x))
     begin = start(run)
     theta, state, points = begin.theta, begin.method, begin.points
-    step = compiled_step(run, begin)
+    step = partial(compiled_step(run, begin), run.residual)
     spent, best, rows = 0.0, np.inf, []
     while (len(rows) < RUNS[name][-1]) if seconds is None else spent < seconds:
         began = time.process_time()

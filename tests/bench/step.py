@@ -132,7 +132,9 @@ def case(interior: int, boundary: int, repeat: int) -> dict:
     points, theta = run.points(), run.model.theta0
     our_step = natural_gradient_step(run)
     args = (theta, points)
-    ours = compiled(lambda theta, points: our_step(theta, ((), ()), points)[::2], args)
+    ours = compiled(
+        lambda theta, points: our_step(run.residual, theta, ((), ()), points)[::2], args
+    )
     naive = compiled(obvious_step(run), args)
     parts = {name: (compiled(f, a), a) for name, (f, a) in pieces(run, theta, points).items()}
 

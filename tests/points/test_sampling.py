@@ -191,8 +191,8 @@ def seen(devices: int):
     u, s, vt = np.linalg.svd(j, full_matrices=False)
     spectrum = Spectrum(jnp.asarray(s), jnp.asarray(vt), jnp.asarray(u.T @ r), jnp.asarray(0.0))
     white = whitening(spectrum, jnp.asarray(12))
-    sight = Sight(run.residual, run.terms[0], 7)
-    view = TermView(sight, theta, lambda: white, lambda: Placed(x))
+    sight = Sight(run.mesh, run.terms[0], 7)
+    view = TermView(sight, run.residual.only(0), theta, lambda: white, lambda: Placed(x))
     x = np.asarray(points[0].x)[:60]
     interior = np.asarray(points[0].sqrt_weight) > 0
     return view, x, np.flatnonzero(interior), u[:, :12], r, s

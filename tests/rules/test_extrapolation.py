@@ -128,7 +128,7 @@ def test_a_step_draws_points_of_its_own_and_takes_their_rank():
         tuple(x) for x in np.asarray(state.points[0].x)
     }
     step = jax.jit(natural_gradient_step(run))
-    *_, info, _ = step(state.theta, state.method, state.points)
+    *_, info, _ = step(run.residual, state.theta, state.method, state.points)
     every = jax.jit(run.residual.block)
     rows, rows_z = (np.asarray(every(state.theta, p)) for p in (state.points, held_out))
     expected = brute(rows[:, :-1], rows[:, -1], rows_z[:, :-1], rows_z[:, -1])

@@ -28,7 +28,7 @@ def check(run):
     """(θ, state) -> (θ, state) keeps its types; what is said of a step is scalars of θ's dtype."""
     state = start(run)
     make = natural_gradient_step if run.setup.rule.uses_spectrum else objective_step
-    after = jax.eval_shape(make(run), state.theta, state.method, state.points)
+    after = jax.eval_shape(make(run), run.residual, state.theta, state.method, state.points)
     theta, method, info, _ = after
     assert types((theta, method)) == types((state.theta, state.method))
     assert {x.shape for x in jax.tree.leaves(info)} == {()}

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int
 
 from distgram.linalg.mesh import REPLICATED, SHARDED, pad, shard
@@ -42,18 +42,18 @@ def whitening(spectrum: Spectrum, rank: Int[Array, ""]) -> Whitening:
 class Sight:
     """The compiled functions of one term: points are sharded, what is seen of them is replicated.
 
+    They take the residual system of the term as their first argument.
+
     Args:
         block: rows of the Jacobian made at once on a device.
     """
 
-    def __init__(self, residual: Residual, term: Term, block: int):
-        self.term, self.block = term, block
-        self.mesh = residual.mesh
-        self._one = Residual((term,), residual.model, residual.mesh, residual.chunk)
-        whole = NamedSharding(residual.mesh, REPLICATED)
+    def __init__(self, mesh: Mesh, term: Term, block: int):
+        self.term, self.block, self.mesh = term, block, mesh
+        whole = NamedSharding(mesh, REPLICATED)
         self.residual = jax.jit(self._residual, out_shardings=whole)
-        self.leverage = jax.jit(self._leverage, out_shardings=whole, static_argnums=0)
-        self.greedy = jax.jit(self._greedy, out_shardings=whole, static_argnums=(0, 1, 2))
+        self.leverage = jax.jit(self._leverage, out_shardings=whole, static_argnums=1)
+        self.greedy = jax.jit(self._greedy, out_shardings=whole, static_argnums=(1, 2, 3))
 
     def laid(self, x: Float[np.ndarray, "n d"]) -> tuple[int, Points]:
         """(row blocks a device, the points sharded): each with the weight of the term."""
@@ -62,13 +62,13 @@ class Sight:
         x, weight = pad(x, weight, self.mesh.size * blocks)
         return blocks, Points(shard(self.mesh, x), shard(self.mesh, weight))
 
-    def _residual(self, theta, points):
+    def _residual(self, system, theta, points):
         def local(mine):
-            at, term = mine.residual.at, self.term
+            at, (term,) = mine.residual.at, mine.residual.terms
             values = mine.residual.map(lambda x: at(term, mine.theta, x), mine.points[0].x)
             return jnp.sqrt(jnp.sum(values**2, axis=1))
 
-        return self._one.rows(theta, (points,)).on_devices(local, SHARDED)()
+        return system.rows(theta, (points,)).on_devices(local, SHARDED)()
 
     def _per_point(self, blocks: int, reduce: Callable, mine: Rows):
         """reduce(rows of one block, points first) over the row blocks of one device."""
@@ -82,17 +82,17 @@ class Sight:
         found = lax.map(of_block, split)
         return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
-    def _leverage(self, blocks, theta, points, whitening):
+    def _leverage(self, system, blocks, theta, points, whitening):
         def local(mine, whitening):
             def squares(rows):
                 return jnp.sum((rows[..., :-1] @ whitening.columns) ** 2, axis=(1, 2))
 
             return self._per_point(blocks, squares, mine)
 
-        rows = self._one.rows(theta, (points,))
+        rows = system.rows(theta, (points,))
         return rows.on_devices(local, SHARDED, REPLICATED)(whitening)
 
-    def _greedy(self, blocks, count, by, theta, points, whitening):
+    def _greedy(self, system, blocks, count, by, theta, points, whitening):
         def local(mine, whitening):
             def coordinates(rows):
                 w = rows[..., :-1] @ whitening.columns
@@ -101,7 +101,7 @@ class Sight:
             w, e = self._per_point(blocks, coordinates, mine)
             return choose(w, e, mine.points[0].sqrt_weight > 0, count, by)
 
-        rows = self._one.rows(theta, (points,))
+        rows = system.rows(theta, (points,))
         return rows.on_devices(local, REPLICATED, REPLICATED)(whitening)
 
 
@@ -109,21 +109,23 @@ class Sight:
 class TermView(View):
     """What a placement sees of one term at θ. The whitening is found when first asked for.
 
-    redraw: draws the points once more as the term asks for them.
+    system: the residual system of the term alone. redraw: draws the points once more as the term
+    asks for them.
     """
 
     sight: Sight
+    system: Residual
     theta: Float[Array, " p"]
     whitening: Callable[[], Whitening]
     redraw: Callable[[], Placed]
 
     def residual(self, x):
         _, points = self.sight.laid(x)
-        return np.asarray(self.sight.residual(self.theta, points))[: len(x)]
+        return np.asarray(self.sight.residual(self.system, self.theta, points))[: len(x)]
 
     def leverage(self, x):
         blocks, points = self.sight.laid(x)
-        found = self.sight.leverage(blocks, self.theta, points, self.whitening())
+        found = self.sight.leverage(self.system, blocks, self.theta, points, self.whitening())
         return np.asarray(found)[: len(x)]
 
     def anew(self):
@@ -131,5 +133,7 @@ class TermView(View):
 
     def greedy(self, x, count, by):
         blocks, points = self.sight.laid(x)
-        found = self.sight.greedy(blocks, count, by, self.theta, points, self.whitening())
+        found = self.sight.greedy(
+            self.system, blocks, count, by, self.theta, points, self.whitening()
+        )
         return np.asarray(found)

@@ -1,0 +1,129 @@
+"""What is chosen where a user gives the problem alone: network, points, rule, time slabs, weights.
+
+One policy for all equations. It knows the dimension, the domain, which coordinate is time, periods,
+the terms and their kinds; never the solution. tests/bench/README.md shows what each part is worth.
+
+- The network is small, and its points are few: many cheap steps of second order reach what few dear
+  ones do not.
+- Time is cut into slabs, each solved to the end before the next begins: a short stretch of time is
+  an easy problem. A slab that does not converge is cut in half. All are compiled once.
+- Each term's rows of the Jacobian get the same mean square at the start, see `balance`.
+- Steps are corrected for the bend of the residual, and leave plateaus uphill (`AdaptiveRatio`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distgram.errors import ProblemError
+from distgram.geometry.regions import Faces
+from distgram.linalg.rows import Points
+from distgram.net.mlp import MLP
+from distgram.pde.problem import Problem, Term
+from distgram.points.draw import Draw, fixed_count
+from distgram.rules.adaptive_ratio import AdaptiveRatio
+from distgram.run.setup import Slabs
+from distgram.run.slabs import slab, slab_edges
+
+HIDDEN = (24, 24)
+GAIN = 1.5
+RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5)
+SLABS = Slabs(slabs=5, halve_after=60, fall=1e-5)
+# Equations a parameter: enough that few networks fit them all and are wrong between the points.
+ROWS_PER_PARAMETER = 2.5
+# Points of a term of which traces are taken.
+TRACED = 256
+
+
+def choices(problem: Problem) -> dict[str, Any]:
+    """The arguments of `distgram.solve` for a problem of which nothing else is said."""
+    periodic = problem.periods is not None and any(problem.periods)
+    network = MLP(HIDDEN, gain=GAIN, features="periodic" if periodic else "normalize")
+    return {
+        "network": network,
+        "points": _points(problem),
+        "rule": RULE,
+        "slabs": SLABS if _can_be_cut(problem) else None,
+        "balance": True,
+    }
+
+
+def _points(problem: Problem) -> dict[str, Draw]:
+    """Points by term: inside as many as ROWS_PER_PARAMETER asks for, on the boundary the square
+    root of that on each face, or of many dimensions a third of it."""
+    d = problem.dim
+    sizes = [2 * d if problem.periods else d, *HIDDEN, problem.outputs]
+    parameters = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+    inside = [t for t in problem.terms if fixed_count(t) is None and not _on_faces(t)]
+    count = round(ROWS_PER_PARAMETER * parameters / max(len(inside), 1))
+    draws = {}
+    for term in problem.terms:
+        if (fixed := fixed_count(term)) is not None:
+            draws[term.name] = Draw(fixed)
+        elif isinstance(term.region, Faces):
+            faces = len(term.region.faces)
+            draws[term.name] = Draw(round(2.5 * count**0.5) * faces if d <= 2 else count // 2)
+        else:
+            draws[term.name] = Draw(count)
+    return draws
+
+
+def _on_faces(term: Term) -> bool:
+    return isinstance(term.region, Faces)
+
+
+def _can_be_cut(problem: Problem) -> bool:
+    """Whether time slabs can be made of a problem."""
+    if problem.time is None or any(fixed_count(t) is not None for t in problem.terms):
+        return False
+    try:
+        begin, end = slab_edges(problem, 2)[:2]
+        slab(problem, begin, end, None)
+    except ProblemError:
+        return False
+    return True
+
+
+def balance(stage: Any) -> dict[str, float]:
+    """Factors of the terms' weights with which every term's rows of the Jacobian at θ₀ have the
+    same mean square: the trace of its part of the kernel JJᵀ. The least of them is 1.
+
+    Where an operator is large, as of high derivatives, its rows would else outweigh those of the
+    conditions by 10² to 10⁶: the network first solves the equation with the wrong data. Source:
+    Wang, Yu, Perdikaris, J. Comput. Phys. 449 (2022) 110768, there by a moving average.
+    """
+    if len(stage.terms) < 2:
+        return {}
+    points = tuple(
+        Points(p.x[:: max(1, len(p.x) // TRACED)], p.sqrt_weight[:: max(1, len(p.x) // TRACED)])
+        for p in stage.points()
+    )
+
+    @jax.jit
+    def traces(residual, theta, points):
+        return jnp.stack(
+            [
+                jnp.sum(residual.only(i).block(theta, (p,))[:, :-1] ** 2)
+                / jnp.sum(p.sqrt_weight**2)
+                for i, p in enumerate(points)
+            ]
+        )
+
+    found = np.asarray(traces(stage.residual, stage.model.theta0, points))
+    weights = np.array([t.weight for t in stage.terms])
+    found = np.where(np.isfinite(found) & (found > 0), found, 1.0) * weights
+    factors = found.max() / found
+    return {t.name: float(f) for t, f in zip(stage.terms, factors, strict=True)}
+
+
+def in_words(given: Mapping[str, Any]) -> str:
+    """What was chosen, in a line."""
+    network, slabs = given["network"], given["slabs"]
+    points = ", ".join(f"{name} {draw.count}" for name, draw in given["points"].items())
+    time = f", {slabs.count} time slabs" if slabs else ""
+    return f"chosen: {list(network.hidden)} {network.activation}, points: {points}{time}"
