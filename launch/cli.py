@@ -172,14 +172,15 @@ def resume(
     _refuse_devices(devices, cluster)
     run_dir = folder(run)
     there = absolute(run_dir)
-    config, saved = local.resumed_config(run_dir, set_ or ())
-    with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
-        if cluster:
-            from distgram_launch.ray import train
+    with local.old_folder(there):
+        config, saved = local.resumed_config(run_dir, set_ or ())
+        with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
+            if cluster:
+                from distgram_launch.ray import train
 
-            result = train.resume(config, there, cluster, watch, say)
-        else:
-            result = local.resume(config, there, devices, saved, watch, say)
+                result = train.resume(config, there, cluster, watch, say)
+            else:
+                result = local.resume(config, there, devices, saved, watch, say)
     _finish(result, config, run_dir, shown, json_, rows)
 
 

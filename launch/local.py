@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 
 from distgram.config.build import setup
 from distgram.config.schema import Config, dump, files, load
-from distgram.errors import ConfigError, RunError
+from distgram.errors import CheckpointError, ConfigError, RunError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
 from distgram.run.ends import Result
@@ -65,33 +66,49 @@ def start(
 ) -> Result:
     """Solve a config in a new run folder."""
     stage = prepare(config, devices)
-    make_folder(config, run_dir, files(config), force)
-    return _solve(stage, config, run_dir, False, watch, say)
+    with new_folder(config, run_dir, files(config), force):
+        return _solve(stage, config, run_dir, False, watch, say)
 
 
-def make_folder(config: Config, run_dir: Folder, sources: dict[str, str], force: bool) -> None:
+@contextmanager
+def new_folder(
+    config: Config, run_dir: Folder, sources: dict[str, str], force: bool
+) -> Iterator[None]:
     """Make the folder of a new run, with its config and copies of the files that `config.files`
-    names."""
+    names; inside, no other job uses it."""
     texts = {name: storage.folder(source).read_bytes() for name, source in sources.items()}
-    folder.make(run_dir, dump(config), force)
-    for name, text in texts.items():
-        storage.of(run_dir).write(run_dir / name, text)
+    with folder.new(run_dir, dump(config), force):
+        for name, text in texts.items():
+            storage.of(run_dir).write(run_dir / name, text)
+        yield
+
+
+@contextmanager
+def old_folder(run_dir: Folder) -> Iterator[None]:
+    """Inside, no other job uses a run folder: what is read of it from here on is what it holds.
+
+    Raises:
+        RunError: no run folder. StorageError: another job is going on in it.
+    """
+    storage.of(run_dir).reach(run_dir)
+    storage.check_path(run_dir)
+    if not (run_dir / folder.CONFIG).is_file():
+        raise RunError(
+            f"{run_dir}: is no run folder (no config.toml in it): expected one that "
+            "`distgram solve --out` has made."
+        )
+    with folder.sole_job(run_dir):
+        yield
 
 
 def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, int]:
     """The config with which a run goes on, and the number of devices it was on.
 
     Raises:
-        RunError: no run folder. CheckpointError: no whole checkpoint. ConfigError: an override
-        that is no budget, or a config or problem file that is not the one of the checkpoint.
+        CheckpointError: no whole checkpoint, or none of a run. ConfigError: an override that is no
+        budget, or a config or problem file that is not the one of the checkpoint.
     """
     path = run_dir / folder.CONFIG
-    storage.of(run_dir).reach(run_dir)
-    if not path.is_file():
-        raise RunError(
-            f"{run_dir}: is no run folder (no config.toml in it): expected one that "
-            "`distgram solve --out` has made."
-        )
     keys = [text.partition("=")[0].strip() for text in overrides]
     for key in keys:
         if key not in BUDGETS:
@@ -100,6 +117,10 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
                 f"start a new run: `distgram solve {path} --set {key}=VALUE --out NEW_FOLDER`."
             )
     meta = checkpoint.read_meta(run_dir / folder.CHECKPOINTS)
+    if not {"config", "devices"} <= set(meta):
+        raise CheckpointError(
+            f"{run_dir}: expected the state of a run; Solution.save keeps the solution only."
+        )
     now, then = flat(dump(load(path))), flat(meta["config"])
     for key in (*now, *(k for k in then if k not in now)):
         if key not in keys and now.get(key) != then.get(key):

@@ -99,11 +99,16 @@ class Folder(Source):
         path = self._run / "metrics.jsonl"
         if not path.is_file() or not path.stat().st_size:
             return "begun; it compiles before its first step", False
-        return f"going on; last logged {time.time() - path.stat().st_mtime:.0f} s ago", False
+        return f"going on; last logged {_since(path):.0f} s ago", False
 
     def report(self) -> str:
         """The page that `distgram report` writes."""
         return report(self._run).read_text(encoding="utf-8")
+
+
+def _since(path: Path) -> float:
+    """Seconds since a file was written; 0 where a clock has gone backwards since."""
+    return max(0.0, time.time() - path.stat().st_mtime)
 
 
 class FollowedJob(Source):

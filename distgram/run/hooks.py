@@ -102,7 +102,7 @@ class Session:
             f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
             f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
         )
-        self.recorder.start(self.saved)
+        self.recorder.start(self.saved, (meta or {}).get("recorded"))
         self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])
 
     def save(self, stage: Stage, state: State, seconds: float) -> None:
@@ -117,6 +117,7 @@ class Session:
             "seconds": seconds,
             "seconds_by_part": self.clock.parts,
             "slabs": self.slabs,
+            "recorded": self.recorder.counts(),
         }
         self.checkpoints.save(state.step, arrays(stage, state), about)
         self.recorder.config(self.described)

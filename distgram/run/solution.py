@@ -144,14 +144,14 @@ class Solution:
             RunError: the folder holds something and `force` is not given.
         """
         place = storage.absolute(storage.folder(run_dir))
-        folder.make(place, self.described, force)
-        self.record.write(place)
-        checkpoints = Checkpoints(place / folder.CHECKPOINTS)
-        *frozen, theta = (jnp.asarray(t) for t in self.thetas)
-        state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
-        step = 0 if self.result is None else self.result.steps
-        checkpoints.save(step, state, {"solved": len(frozen), "config": self.described})
-        checkpoints.close()
+        with folder.new(place, self.described, force):
+            self.record.write(place)
+            checkpoints = Checkpoints(place / folder.CHECKPOINTS)
+            *frozen, theta = (jnp.asarray(t) for t in self.thetas)
+            state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
+            step = 0 if self.result is None else self.result.steps
+            checkpoints.save(step, state, {"solved": len(frozen), "config": self.described})
+            checkpoints.close()
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the page of the run to a file, which needs nothing beside itself; the file."""

@@ -38,6 +38,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Folder, keep: int = 3):
+        storage.check_path(folder)
         self.folder, self._place = folder, storage.of(folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(keep),
@@ -188,7 +189,9 @@ def read_thetas(checkpoint: Folder, name: str = "best_theta") -> list[np.ndarray
 
     Raises:
         CheckpointError: another version of distgram wrote it.
+        StorageError: a path from which Orbax cannot read.
     """
+    storage.check_path(checkpoint)
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(checkpoint / "meta", args=ocp.args.JsonRestore())
     if "solved" not in meta:
@@ -215,8 +218,10 @@ def _newest_first(folder: Folder) -> list[Folder]:
 
 
 def _seal(checkpoint: Folder) -> None:
+    place = storage.of(checkpoint)
     sealed = json.dumps(_hashes(checkpoint)).encode()
-    storage.of(checkpoint).write(checkpoint / SEAL, sealed)
+    place.settle(checkpoint)  # before the seal: what is sealed is on the disk
+    place.write(checkpoint / SEAL, sealed)
 
 
 def _hashes(checkpoint: Folder) -> dict[str, str]:

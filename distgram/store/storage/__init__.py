@@ -16,23 +16,26 @@ from pathlib import Path
 from etils import epath
 
 from distgram.errors import StorageError
-from distgram.store.storage.base import Folder, Lines, Storage, Tail
+from distgram.store.storage.base import LOCK_S, Folder, Lines, Storage, Tail
 from distgram.store.storage.bucket import Bucket
 from distgram.store.storage.file_system import FileSystem
 
 __all__ = [
+    "LOCK_S",
     "Folder",
     "Lines",
     "Storage",
     "StorageError",
     "Tail",
     "absolute",
+    "check_path",
     "files",
     "folder",
     "of",
 ]
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)")
+PATTERN = re.compile(r"[*?\[\]\\]")
 # Other names by which the same bucket is known.
 ALIASES = ("gs", "gcs")
 
@@ -63,6 +66,19 @@ def folder(path: str | os.PathLike[str]) -> Folder:
         )
     _fresh_listings()
     return epath.Path(f"gs://{rest}")
+
+
+def check_path(path: Folder) -> None:
+    """Check that checkpoints can be read back from below a path: Orbax takes it for a pattern.
+
+    Raises:
+        StorageError: the character, and what to do.
+    """
+    if found := PATTERN.search(str(path)):
+        raise StorageError(
+            f"{str(path)!r}: checkpoints cannot be read back from a path with {found[0]!r}: "
+            "expected one without * ? [ ] and \\: choose another folder, or rename this one."
+        )
 
 
 def absolute(path: Folder) -> Folder:
