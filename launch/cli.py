@@ -152,6 +152,7 @@ def resume(
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
+    trust: options.TrustOption = False,
     *,
     cluster: Request | None,
 ) -> None:
@@ -173,7 +174,7 @@ def resume(
     run_dir = folder(run)
     there = absolute(run_dir)
     with local.old_folder(there):
-        config, saved = local.resumed_config(run_dir, set_ or ())
+        config, saved = local.resumed_config(there, set_ or (), trust)
         with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
             if cluster:
                 from distgram_launch.ray import train

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from distgram.config import trust
 from distgram.config.build import setup
-from distgram.config.schema import Config, dump, files, load
+from distgram.config.schema import Config, dump, files, load, relocated
 from distgram.errors import CheckpointError, ConfigError, RunError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
@@ -80,6 +81,8 @@ def new_folder(
     with folder.new(run_dir, dump(config), force):
         for name, text in texts.items():
             storage.of(run_dir).write(run_dir / name, text)
+        if config.problem.file is not None:
+            trust.remember(run_dir, config.problem.file)
         yield
 
 
@@ -101,10 +104,16 @@ def old_folder(run_dir: Folder) -> Iterator[None]:
         yield
 
 
-def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, int]:
+def resumed_config(
+    run_dir: Folder, overrides: Sequence[str], trusted: bool = False
+) -> tuple[Config, int]:
     """The config with which a run goes on, and the number of devices it was on.
 
+    Args:
+        trusted: whether a problem file may be executed that is not this user's own.
+
     Raises:
+        TrustError: there is such a file, and `trusted` is not given.
         CheckpointError: no whole checkpoint, or none of a run. ConfigError: an override that is no
         budget, or a config or problem file that is not the one of the checkpoint.
     """
@@ -123,6 +132,8 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
         )
     now, then = flat(dump(load(path))), flat(meta["config"])
     for key in (*now, *(k for k in then if k not in now)):
+        if key.endswith(".file") and key in now and key in then:
+            continue  # it may have moved: what it holds is compared below
         if key not in keys and now.get(key) != then.get(key):
             remedy = f"give --set {key}=VALUE" if key in BUDGETS else "start a new run for another"
             raise ConfigError(
@@ -132,6 +143,8 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
     config = load(path, overrides)
     for name, file in files(config).items():
         mine, copy = storage.folder(file), run_dir / name
+        if not mine.is_file() and copy.is_file():  # the user's file was moved: the run has its own
+            config = relocated(config, {name: str(copy)})
         if mine.is_file() and copy.is_file() and mine.read_bytes() != copy.read_bytes():
             key = (
                 "problem.file" if name == folder.PROBLEM else f"data.{PurePath(name).stem[5:]}.file"
@@ -140,6 +153,8 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
                 f"{key} = {file!r} has changed since the run began: put it back (the run "
                 f"keeps a copy in {copy}), or start a new run."
             )
+    if config.problem.file is not None:
+        trust.check(run_dir, config.problem.file, trusted)
     return config, meta["devices"]
 
 

@@ -14,6 +14,7 @@ from distgram.config import schema
 from distgram.config.build import setup as build_setup
 from distgram.config.schema import Config
 from distgram.config.tables import build, table_of
+from distgram.config.trust import check as check_trust
 from distgram.errors import ConfigError, RunError, SolutionError
 from distgram.linalg.precision import set_precision
 from distgram.net.mlp import MLP
@@ -39,22 +40,29 @@ def load(
     *,
     problem: Problem | Pose | None = None,
     network: Network | nnx.Module | None = None,
+    trust: bool = False,
 ) -> Solution:
     """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
+
+    Where the problem is a file of the folder, that file is a program, and is executed.
 
     Args:
         step: 'final', the best parameters met up to the newest whole checkpoint; 'initial', those
             the run began with; or a number, those of the checkpoint of that step.
         problem: of a run that was started from Python, whose folder does not hold it.
         network: likewise, where it is not an MLP.
+        trust: whether to execute a problem file that no solve of this user's, on this machine, has
+            written.
 
     Raises:
+        TrustError: there is such a file, and `trust` is not given.
         ConfigError: no config.toml in it. CheckpointError: no whole checkpoint, or none of `step`.
         SolutionError: another word for a step. RunError: `problem` or `network` is needed.
     """
     set_precision()
     place = storage.absolute(storage.folder(run_dir))
     tree = read_tree(place)
+    check_trust(place, None if schema.from_python(tree) else tree["problem"].get("file"), trust)
     setup = setup_of(tree, str(place), problem, network)
     whole = setup.with_values()
     thetas = _parameters(place / folder.CHECKPOINTS, step)

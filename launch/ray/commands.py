@@ -166,10 +166,11 @@ def watch(
         ),
     ] = None,
     address: AddressOption = None,
+    trust: options.TrustOption = False,
 ) -> None:
     """Follow a job: the table that `solve` shows, then how it ended. The exit code is its own."""
     if web:
-        return _serve(given, port or 0, address)
+        return _serve(given, port or 0, address, trust)
     if Path(given).is_dir():
         raise ClusterError(f"{given}: is a folder: `distgram watch {given} --web` shows its page.")
     if port is not None:
@@ -198,7 +199,7 @@ def watch(
     raise typer.Exit(code)
 
 
-def _serve(given: str, port: int, address: str | None) -> None:
+def _serve(given: str, port: int, address: str | None, trust: bool) -> None:
     """Serve the page of a run until Ctrl-C: of a folder here, else of a job."""
     from distgram_launch import web
     from distgram_launch.ray import jobs
@@ -213,13 +214,13 @@ def _serve(given: str, port: int, address: str | None) -> None:
                 print()
 
     if Path(given).is_dir():
-        return until_stopped(web.Folder(Path(given)))
+        return until_stopped(web.Folder(Path(given), trust))
     found = False
     try:
         with cluster(address) as client:
             name, _, job = jobs.find(client, given)
             found = True
-            until_stopped(web.FollowedJob(client, name, job))
+            until_stopped(web.FollowedJob(client, name, job, trust))
     except ClusterError as error:
         if found:
             raise
