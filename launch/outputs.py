@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from distgram.errors import RunError, UserError
 
 app = typer.Typer()
 STEPS = "N|initial|final"
+NUMBER = re.compile("[0-9]{1,15}")
 StepOption = Annotated[
     str,
     typer.Option(
@@ -37,7 +39,7 @@ def report(
     from distgram.report import report as write
 
     words = [] if steps is None else [word.strip() for word in steps.split(",")]
-    if not all(word.isdecimal() for word in words):
+    if not all(NUMBER.fullmatch(word) for word in words):
         raise RunError(f"--steps {steps}: expected steps with commas between, as in 0,40,90.")
     print(write(here(run), [int(word) for word in words] or None, trust))
 
@@ -175,4 +177,4 @@ def evaluate(
 
 
 def _step(given: str) -> int | str:
-    return int(given) if given.isdigit() else given
+    return int(given) if NUMBER.fullmatch(given) else given

@@ -129,9 +129,11 @@ class FollowedJob(Source):
             self._state = (str(error), True)
 
     def _said(self, line: str) -> None:
+        from distgram_launch.ray.follow import row_of
+
         kind, _, text = line.partition(" ")
-        if kind == "@row":
-            self._rows.append(json.loads(text))
+        if kind == "@row" and (row := row_of(text)) is not None:
+            self._rows.append(row)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows that the log has brought."""

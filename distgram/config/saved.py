@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import fields
 from typing import Any
 
@@ -26,7 +25,7 @@ from distgram.run.setup import Pose, Setup, Slabs
 from distgram.run.solution import Solution, solution_of
 from distgram.run.stage import build_parts
 from distgram.store import folder, storage
-from distgram.store.checkpoint import newest, of_step, read_thetas
+from distgram.store.checkpoint import STEP, newest, of_step, read_thetas
 from distgram.store.record import read_record
 from distgram.store.storage import Folder
 
@@ -73,7 +72,12 @@ def load(
     if step == FINAL and record.result:
         found: dict[str, Any] = {"error_estimate": None}  # older versions made none
         found |= {k: v for k, v in record.result.items() if k in known}
-        result = Result(**found)
+        try:
+            result = Result(**found)
+        except TypeError as error:
+            raise RunError(
+                f"{place / folder.RESULT}: not the result of a run: {error}: move it away."
+            ) from error
     return solution_of(setup, whole, parts, thetas, result, record, tree)
 
 
@@ -94,13 +98,7 @@ def read_tree(run_dir: Folder) -> dict[str, Any]:
     Raises:
         ConfigError: no config.toml in it, or no TOML.
     """
-    path = run_dir / folder.CONFIG
-    try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
+    tree = schema.read(run_dir / folder.CONFIG)
     return tree if schema.from_python(tree) else schema.dump(read_config(run_dir))
 
 
@@ -156,6 +154,6 @@ def _parameters(checkpoints: Folder, step: int | str) -> tuple[np.ndarray, ...]:
         return ()
     if step == FINAL:
         return tuple(read_thetas(newest(checkpoints)))
-    if not str(step).isdigit():
+    if not STEP.fullmatch(str(step)):
         raise SolutionError(f"step {step!r}: expected {INITIAL!r}, {FINAL!r} or a number.")
     return tuple(read_thetas(of_step(checkpoints, int(step)), "theta"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -13,15 +14,52 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import Array
 
-from distgram.errors import ModelError, ProblemError, RegionError, UserError
+from distgram.errors import ModelError, PlanError, ProblemError, RegionError, UserError
+from distgram.net.mlp import MLP
 from distgram.net.network import FlatModel
 from distgram.pde.field import Constant, Field
 from distgram.pde.problem import Problem, Term
 from distgram.points.draw import Draw, draw, draw_held_out, probe
+from distgram.run.setup import Setup
 from distgram.run.slabs import slab
 
 # Where files are that are none of the user's.
 OURS = (str(Path(__file__).parents[1]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+
+MOST_SLABS = 10_000  # each is checked before the first is solved
+
+
+def check_sizes(setup: Setup, problem: Problem, devices: int) -> None:
+    """Check that points and parameters alone fit into the memory budget, before any is made.
+
+    Raises:
+        PlanError: the key, its value, and the largest one that fits.
+    """
+    budget, d = setup.memory.budget_gib * 2**30, problem.dim
+    most = budget * devices / (8 * (d + 1))  # x (d,) and a weight, in float64
+    counts = {"run.held_out": setup.schedule.held_out}
+    for name, asked in (setup.points or {}).items():
+        counts[f"points.{name}.count"] = asked.count if isinstance(asked, Draw) else asked
+    if setup.rule.validation is not None:
+        counts["rule.validation"] = setup.rule.validation
+    for key, count in counts.items():
+        if count > most:
+            raise PlanError(
+                f"{key} = {count}: points of {d} coordinates alone take {count * 8 * (d + 1)} "
+                f"bytes, and memory.budget_gib = {setup.memory.budget_gib:g} on {devices} "
+                f"device(s): expected at most {most:.3g}, or a larger budget."
+            )
+    if setup.slabs is not None and setup.slabs.count > MOST_SLABS:
+        raise PlanError(f"time.slabs = {setup.slabs.count}: expected at most {MOST_SLABS}.")
+    if isinstance(setup.network, MLP):
+        widths = (d, *setup.network.hidden, problem.outputs)
+        parameters = sum((n + 1) * m for n, m in pairwise(widths))
+        if parameters * 8 > budget:
+            raise PlanError(
+                f"model.hidden = {list(setup.network.hidden)}: {parameters} parameters take "
+                f"{parameters * 8} bytes, and memory.budget_gib = {setup.memory.budget_gib:g}: "
+                "expected fewer or narrower layers, or a larger budget."
+            )
 
 
 def check_model(problem: Problem, model: FlatModel) -> None:

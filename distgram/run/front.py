@@ -130,7 +130,10 @@ def _check_same(run_dir: storage.Folder, described: dict[str, Any]) -> None:
     path = run_dir / folder.CONFIG
     if not path.is_file():
         raise RunError(f"solve(run_dir={str(run_dir)!r}, resume=True): no run is there to go on.")
-    before, now = flat(tomllib.loads(path.read_text(encoding="utf-8"))), flat(described)
+    try:
+        before, now = flat(tomllib.loads(path.read_text(encoding="utf-8"))), flat(described)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not valid TOML: {error}.") from error
     limits = {f"run.{name}" for name in Limits.__dataclass_fields__}
     for key in sorted(set(before) | set(now)):
         if key not in limits and before.get(key) != now.get(key):

@@ -38,6 +38,7 @@ from distgram.run.checks import (
     check_exact,
     check_model,
     check_points,
+    check_sizes,
     check_slabs,
     check_target,
     check_term,
@@ -192,6 +193,7 @@ def build_stage(
         expected.
     """
     whole = setup.with_values()
+    check_sizes(setup, whole, mesh.size)
     parts = build_parts(setup, whole, frozen)
     problem, model = parts[-1]
     terms, placement = open_terms(setup, problem), setup.placement

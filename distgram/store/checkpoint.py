@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,7 @@ from distgram.store.storage import Folder
 log = logging.getLogger("distgram")
 
 SEAL = "seal.json"
+STEP = re.compile("[0-9]{1,15}")  # the name of a checkpoint
 BLOCK = 2**20  # bytes read at once
 OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured
 
@@ -214,7 +216,7 @@ def is_whole(checkpoint: Folder) -> bool:
 
 def _newest_first(folder: Folder) -> list[Folder]:
     there = folder.iterdir() if folder.is_dir() else ()
-    return sorted((p for p in there if p.name.isdigit()), key=lambda p: -int(p.name))
+    return sorted((p for p in there if STEP.fullmatch(p.name)), key=lambda p: -int(p.name))
 
 
 def _seal(checkpoint: Folder) -> None:

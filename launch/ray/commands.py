@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -232,13 +231,16 @@ def _serve(given: str, port: int, address: str | None, trust: bool) -> None:
 
 def _shown(progress: Progress) -> Callable[[str], None]:
     """Rows of metrics go to the table, what the run itself says above it."""
+    from distgram_launch.ray.follow import row_of
+
     begun = False
 
     def show(line: str) -> None:
         nonlocal begun
         kind, _, text = line.partition(" ")
         if kind == "@row":
-            progress.watch(json.loads(text))
+            if (row := row_of(text)) is not None:
+                progress.watch(row)
         elif begun and kind != "@result":
             progress.say(line)
         begun = begun or line.startswith("Running entrypoint for job")  # before it speaks Ray

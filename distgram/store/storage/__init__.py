@@ -41,15 +41,20 @@ ALIASES = ("gs", "gcs")
 
 
 def folder(path: str | os.PathLike[str]) -> Folder:
-    """A path of a file system, or gs://BUCKET/PATH.
+    """A path of a file system, or gs://BUCKET/PATH; ~ is the user's home.
 
     Raises:
-        StorageError: a URL of another kind, no name in the bucket, or gcsfs is missing.
+        StorageError: no path, a URL of another kind, no name in the bucket, or gcsfs is missing.
     """
     text = os.fspath(path)
+    if not text or "\0" in text:
+        raise StorageError(f"{text!r}: expected a path, or gs://BUCKET/PATH.")
     matched = SCHEME.fullmatch(text)
     if matched is None:
-        return Path(text)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise StorageError(f"{text!r}: {error}: expected a path.") from error
     scheme, rest = matched[1].lower(), matched[2].strip("/")
     if scheme not in ALIASES:
         near = difflib.get_close_matches(scheme, [*ALIASES, "file"], n=1, cutoff=0.0)[0]
