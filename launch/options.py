@@ -55,7 +55,7 @@ TrustOption = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Execute the problem file of the run, a program, though no solve of yours on this "
+        help="Run the problem file of the folder, a program, though no solve of yours on this "
         "machine has written it.",
     ),
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from bench import faults
-from cli_runs import metrics
+from cli_runs import Folder, metrics
 from ray_runs import RayRun, config, same
 
 LAYOUT = ("--workers", 2, "--devices-per-worker", 4, "--heartbeat", 10, "--watchdog", 20)
@@ -99,6 +100,38 @@ def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
         assert run.end() == 2, run.read("err")
         said = run.read("err").splitlines()[-1]
     assert str(run.run) in said and "Traceback" not in run.read("err")
+
+
+@pytest.mark.cluster
+def test_a_second_job_in_the_folder_of_a_running_one_is_refused_by_name(uninterrupted, tmp_path):
+    with solve(tmp_path) as run:
+        run.wait_for_step(STRIKE)
+        owner = f"process {run.process.pid} on "
+        place = Folder(tmp_path)
+        for command in (
+            ("resume", run.run, "--ray", *LAYOUT),
+            ("resume", run.run),
+            ("solve", config(tmp_path, STEPS), "--out", run.run, "--force"),
+            ("solve", config(tmp_path, STEPS), "--out", run.run, "--force", "--ray", *LAYOUT),
+        ):
+            ended = place.call(*command)
+            assert ended.code == 2 and owner in ended.err, ended
+        assert run.end() == 0, run.read("err")
+    assert same(run.run, uninterrupted)
+
+
+@pytest.mark.cluster
+def test_a_worker_killed_while_it_compiles_comes_back(uninterrupted, tmp_path):
+    with solve(tmp_path) as run:
+        log, until = run.run / "logs" / "rank-1.log", time.monotonic() + 300
+        while not (log.exists() and "pid" in log.read_text(errors="replace")):
+            assert run.process.poll() is None and time.monotonic() < until, run.read("err")
+            time.sleep(0.05)
+        assert run.step() < 1
+        os.kill(run.pid(1), signal.SIGKILL)
+        assert run.end() == 0, run.read("err")
+        assert "workers failed" in run.read("err")
+    assert same(run.run, uninterrupted)
 
 
 def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):
