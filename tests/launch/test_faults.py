@@ -13,6 +13,8 @@ from bench import faults
 from cli_runs import Folder, metrics
 from ray_runs import RayRun, config, same
 
+from distgram.store import folder as run_folder
+
 LAYOUT = ("--workers", 2, "--devices-per-worker", 4, "--heartbeat", 10, "--watchdog", 20)
 STEPS = 150  # as in bench/faults.py, whose strikes come after step 20
 STRIKE = 12  # past the checkpoint of step 10
@@ -103,21 +105,23 @@ def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
 
 
 @pytest.mark.cluster
-def test_a_second_job_in_the_folder_of_a_running_one_is_refused_by_name(uninterrupted, tmp_path):
-    with solve(tmp_path) as run:
+def test_a_second_job_in_the_folder_of_a_running_one_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder.sole_job, "__defaults__", (1.0,))  # seconds it waits
+    with solve(tmp_path, steps=10**6) as run:
         run.wait_for_step(STRIKE)
-        owner = f"process {run.process.pid} on "
-        place = Folder(tmp_path)
+        same_config = config(tmp_path, 10**6)
         for command in (
-            ("resume", run.run, "--ray", *LAYOUT),
             ("resume", run.run),
-            ("solve", config(tmp_path, STEPS), "--out", run.run, "--force"),
-            ("solve", config(tmp_path, STEPS), "--out", run.run, "--force", "--ray", *LAYOUT),
+            ("resume", run.run, "--ray", *LAYOUT),
+            ("solve", same_config, "--out", run.run, "--force", "--devices", 1),
+            ("solve", same_config, "--out", run.run, "--force", "--ray", *LAYOUT),
         ):
-            ended = place.call(*command)
-            assert ended.code == 2 and owner in ended.err, ended
+            ended = Folder(tmp_path).call(*command)
+            assert ended.code == 2 and f"process {run.process.pid} on " in ended.err, ended
+        run.wait_for_step(run.step() + 5)  # nothing has happened to it
+        (run.run / "stop").touch()
         assert run.end() == 0, run.read("err")
-    assert same(run.run, uninterrupted)
+        assert run.rows()[-1]["reason"] == "stop requested"
 
 
 @pytest.mark.cluster
