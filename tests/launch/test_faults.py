@@ -114,7 +114,6 @@ def test_a_second_job_in_the_folder_of_a_running_one_is_refused_by_name(tmp_path
             ("resume", run.run),
             ("resume", run.run, "--ray", *LAYOUT),
             ("solve", same_config, "--out", run.run, "--force", "--devices", 1),
-            ("solve", same_config, "--out", run.run, "--force", "--ray", *LAYOUT),
         ):
             ended = Folder(tmp_path).call(*command)
             assert ended.code == 2 and f"process {run.process.pid} on " in ended.err, ended
