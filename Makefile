@@ -4,6 +4,7 @@
 # make test-cluster  runs, jobs and faults on local Ray clusters (half an hour on two quiet cores)
 # make cluster a job on a local Ray cluster: submitted, watched, stopped, resumed, fetched (minutes)
 # make table   every config over ten seeds (hours; goes on where it stopped), then make tables
+# make suite   the standard suite, nothing tuned: ten minutes a run (hours; goes on where it stopped)
 # make tables  the tables of the READMEs, from tests/bench/results/*.json
 # make newcomer  a new user's path, timed: a fresh clone, the README's own equation, its report
 # make clean   remove the environment and caches; runs/ stays
@@ -13,7 +14,7 @@ BIN     := $(VENV)/bin
 WORKERS ?= 2
 CONFIG  ?= configs/laplace2d.toml
 
-.PHONY: solve test test-cluster cluster table tables newcomer clean
+.PHONY: solve test test-cluster cluster table suite tables newcomer clean
 .DELETE_ON_ERROR:
 
 solve: $(VENV)/.run
@@ -35,6 +36,10 @@ cluster: $(VENV)/.ray
 table: $(VENV)/.run
 	$(BIN)/python tests/bench/table.py --results tests/bench/results
 	$(BIN)/python tests/bench/tables.py
+
+suite: $(VENV)/.run
+	$(BIN)/python tests/bench/suite.py $(ARGS)
+	$(BIN)/python tests/bench/suite.py --table $(ARGS)
 
 tables: $(VENV)/.run
 	$(BIN)/python tests/bench/tables.py

@@ -343,7 +343,10 @@ def plainly(kind: str) -> Callable[[], str]:
     """A table that its result file holds as it is shown: columns and rows."""
 
     def table() -> str:
-        result = results(kind)[-1]
+        found = results(kind)
+        if not found:
+            return "Not measured yet.\n"
+        result = found[-1]
         return markdown(result["columns"], result["rows"]) + told(result)
 
     return table
@@ -361,7 +364,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "million": million,
     "workers": workers,
     "model": model,
-} | {kind: plainly(kind) for kind in ("factorizations", "step", "green", "inverse-heat", "faults")}
+} | {
+    kind: plainly(kind)
+    for kind in ("factorizations", "step", "green", "inverse-heat", "faults", "suite")
+}
 
 
 def generated(page: str) -> str:
