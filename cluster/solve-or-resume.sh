@@ -18,6 +18,7 @@ from distgram.store.storage import files, folder
 print(any(p.name == "seal.json" for p in files(folder(sys.argv[1]) / "checkpoints")))
 ' "$run")
 if [ "$begun" = True ]; then
-    exec distgram resume "$run" "$@"
+    # The program of the run is CONFIG's own: another host may have begun with it.
+    exec distgram resume "$run" --trust "$@"
 fi
 exec distgram solve "$config" --out "$run" --force "$@"

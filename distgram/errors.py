@@ -51,6 +51,10 @@ class RunError(UserError):
     """A run folder that cannot be used as asked."""
 
 
+class TrustError(RunError):
+    """A program of a run folder that would be executed, and is not known to be the user's own."""
+
+
 class FolderTaken(RunError):
     """Raised on every process alike: a second try would only take the folder back."""
 

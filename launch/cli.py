@@ -131,7 +131,7 @@ def solve(
 
     _refuse_devices(devices, cluster)
     checked = load(config, overrides)
-    run_dir = folder(out or f"runs/{config.stem}-seed{checked.run.seed}")
+    run_dir = folder(f"runs/{config.stem}-seed{checked.run.seed}" if out is None else out)
     there = absolute(run_dir)
     with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
@@ -152,6 +152,7 @@ def resume(
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
+    trust: options.TrustOption = False,
     *,
     cluster: Request | None,
 ) -> None:
@@ -172,14 +173,15 @@ def resume(
     _refuse_devices(devices, cluster)
     run_dir = folder(run)
     there = absolute(run_dir)
-    config, saved = local.resumed_config(run_dir, set_ or ())
-    with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
-        if cluster:
-            from distgram_launch.ray import train
+    with local.old_folder(there):
+        config, saved = local.resumed_config(there, set_ or (), trust)
+        with showing(config, json_, rows, tensorboard and there) as (watch, say, shown):
+            if cluster:
+                from distgram_launch.ray import train
 
-            result = train.resume(config, there, cluster, watch, say)
-        else:
-            result = local.resume(config, there, devices, saved, watch, say)
+                result = train.resume(config, there, cluster, watch, say)
+            else:
+                result = local.resume(config, there, devices, saved, watch, say)
     _finish(result, config, run_dir, shown, json_, rows)
 
 
@@ -219,6 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Orbax logs whole tracebacks of errors that it also raises; CheckpointError says them once.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # folx logs a traceback of every error of an operator, which is told in a sentence.
+    logging.getLogger().addFilter(_not_folx)
     try:
         given = None if argv is None else list(argv)
         return app(args=given, prog_name="distgram", standalone_mode=False) or 0
@@ -231,12 +235,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         from distgram.errors import UserError
 
+        if _out_of_memory(error):
+            said = "not enough memory: expected fewer points or parameters, or more devices"
+            print(f"distgram: {said} ({_sentence(error)[:200]}).", file=sys.stderr)
+            return 2
         if not isinstance(error, UserError | OSError):
             raise
         print(f"distgram: {_sentence(error)}", file=sys.stderr)
         return 2
     finally:
         log.removeHandler(handler)
+        logging.getLogger().removeFilter(_not_folx)
         log.propagate = True
 
 
@@ -256,6 +265,16 @@ def misread(error: typer.TyperException) -> str:
     end = "" if said.endswith("?") else "."
     help_of = context.command_path if context else "distgram COMMAND"
     return f"{said[:1].lower()}{said[1:]}{end} `{help_of} -h` shows what it takes."
+
+
+def _not_folx(record: logging.LogRecord) -> bool:
+    return "/folx/" not in record.pathname
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether there was not enough memory, of the host or, as jax says it, of a device."""
+    of_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+    return isinstance(error, MemoryError) or (of_jax and "RESOURCE_EXHAUSTED" in str(error))
 
 
 def _sentence(error: Exception) -> str:

@@ -75,13 +75,13 @@ def fetch(run: str, out: Path) -> None:
 
 
 def copy(run: Folder, out: Path, without: Collection[str] = ()) -> None:
-    """Copy the files of a run folder, but for some of its folders and for checkpoints that are
-    being written, which have no seal yet."""
+    """Copy the files of a run folder, but for some of its folders, for its locks, and for
+    checkpoints that are being written, which have no seal yet."""
     names = {Path(path.relative_to(run)): path for path in storage.files(run)}
     sealed = {name.parent for name in names if name.name == SEAL}
     for name, path in names.items():
         torn = name.parts[0] == CHECKPOINTS and Path(*name.parts[:2]) not in sealed
-        if name.parts[0] not in without and not torn:
+        if name.parts[0] not in without and not torn and name.suffix != ".lock":
             copied = out / name
             copied.parent.mkdir(parents=True, exist_ok=True)
             copied.write_bytes(path.read_bytes())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from distgram.config import trust
 from distgram.config.build import setup
-from distgram.config.schema import Config, dump, files, load
-from distgram.errors import ConfigError, RunError
+from distgram.config.schema import Config, dump, files, load, relocated
+from distgram.errors import CheckpointError, ConfigError, RunError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
 from distgram.run.ends import Result
@@ -65,33 +67,57 @@ def start(
 ) -> Result:
     """Solve a config in a new run folder."""
     stage = prepare(config, devices)
-    make_folder(config, run_dir, files(config), force)
-    return _solve(stage, config, run_dir, False, watch, say)
+    with new_folder(config, run_dir, files(config), force):
+        return _solve(stage, config, run_dir, False, watch, say)
 
 
-def make_folder(config: Config, run_dir: Folder, sources: dict[str, str], force: bool) -> None:
+@contextmanager
+def new_folder(
+    config: Config, run_dir: Folder, sources: dict[str, str], force: bool
+) -> Iterator[None]:
     """Make the folder of a new run, with its config and copies of the files that `config.files`
-    names."""
+    names; inside, no other job uses it."""
     texts = {name: storage.folder(source).read_bytes() for name, source in sources.items()}
-    folder.make(run_dir, dump(config), force)
-    for name, text in texts.items():
-        storage.of(run_dir).write(run_dir / name, text)
+    with folder.new(run_dir, dump(config), force):
+        for name, text in texts.items():
+            storage.of(run_dir).write(run_dir / name, text)
+        if config.problem.file is not None:
+            trust.remember(run_dir, config.problem.file)
+        yield
 
 
-def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, int]:
-    """The config with which a run goes on, and the number of devices it was on.
+@contextmanager
+def old_folder(run_dir: Folder) -> Iterator[None]:
+    """Inside, no other job uses a run folder: what is read of it from here on is what it holds.
 
     Raises:
-        RunError: no run folder. CheckpointError: no whole checkpoint. ConfigError: an override
-        that is no budget, or a config or problem file that is not the one of the checkpoint.
+        RunError: no run folder. StorageError: another job is going on in it.
     """
-    path = run_dir / folder.CONFIG
     storage.of(run_dir).reach(run_dir)
-    if not path.is_file():
+    storage.check_path(run_dir)
+    if not (run_dir / folder.CONFIG).is_file():
         raise RunError(
             f"{run_dir}: is no run folder (no config.toml in it): expected one that "
             "`distgram solve --out` has made."
         )
+    with folder.sole_job(run_dir):
+        yield
+
+
+def resumed_config(
+    run_dir: Folder, overrides: Sequence[str], trusted: bool = False
+) -> tuple[Config, int]:
+    """The config with which a run goes on, and the number of devices it was on.
+
+    Args:
+        trusted: whether a problem file may be executed that is not this user's own.
+
+    Raises:
+        TrustError: there is such a file, and `trusted` is not given.
+        CheckpointError: no whole checkpoint, or none of a run. ConfigError: an override that is no
+        budget, or a config or problem file that is not the one of the checkpoint.
+    """
+    path = run_dir / folder.CONFIG
     keys = [text.partition("=")[0].strip() for text in overrides]
     for key in keys:
         if key not in BUDGETS:
@@ -100,8 +126,14 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
                 f"start a new run: `distgram solve {path} --set {key}=VALUE --out NEW_FOLDER`."
             )
     meta = checkpoint.read_meta(run_dir / folder.CHECKPOINTS)
+    if not {"config", "devices"} <= set(meta):
+        raise CheckpointError(
+            f"{run_dir}: expected the state of a run; Solution.save keeps the solution only."
+        )
     now, then = flat(dump(load(path))), flat(meta["config"])
     for key in (*now, *(k for k in then if k not in now)):
+        if key.endswith(".file") and key in now and key in then:
+            continue  # it may have moved: what it holds is compared below
         if key not in keys and now.get(key) != then.get(key):
             remedy = f"give --set {key}=VALUE" if key in BUDGETS else "start a new run for another"
             raise ConfigError(
@@ -111,6 +143,8 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
     config = load(path, overrides)
     for name, file in files(config).items():
         mine, copy = storage.folder(file), run_dir / name
+        if not mine.is_file() and copy.is_file():  # the user's file was moved: the run has its own
+            config = relocated(config, {name: str(copy)})
         if mine.is_file() and copy.is_file() and mine.read_bytes() != copy.read_bytes():
             key = (
                 "problem.file" if name == folder.PROBLEM else f"data.{PurePath(name).stem[5:]}.file"
@@ -119,6 +153,8 @@ def resumed_config(run_dir: Folder, overrides: Sequence[str]) -> tuple[Config, i
                 f"{key} = {file!r} has changed since the run began: put it back (the run "
                 f"keeps a copy in {copy}), or start a new run."
             )
+    if config.problem.file is not None:
+        trust.check(run_dir, config.problem.file, trusted)
     return config, meta["devices"]
 
 

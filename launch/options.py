@@ -51,6 +51,14 @@ TensorBoardOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, the last line of the output.")
 ]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the problem file of the folder, a program, though no solve of yours on this "
+        "machine has written it.",
+    ),
+]
 RowsOption = Annotated[
     bool,
     typer.Option("--rows", help="Print on stdout only lines `@row JSON`, then `@result JSON`."),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from distgram_launch.folders import here
-from distgram_launch.options import DevicesOption, RunArgument, console
+from distgram_launch.options import DevicesOption, RunArgument, TrustOption, console
 from rich.table import Table
 
 from distgram.errors import RunError, UserError
 
 app = typer.Typer()
 STEPS = "N|initial|final"
+NUMBER = re.compile("[0-9]{1,15}")
 StepOption = Annotated[
     str,
     typer.Option(
@@ -30,14 +32,16 @@ def report(
         str | None,
         typer.Option("--steps", metavar="N,N...", help="Show the spectra of these steps."),
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
-    """Draw the figures of a run and write its page, report.html."""
+    """Draw the figures of a run and write its page, report.html. The map of the residual needs the
+    problem: where that is a file of the run, the file is executed."""
     from distgram.report import report as write
 
     words = [] if steps is None else [word.strip() for word in steps.split(",")]
-    if not all(word.isdecimal() for word in words):
+    if not all(NUMBER.fullmatch(word) for word in words):
         raise RunError(f"--steps {steps}: expected steps with commas between, as in 0,40,90.")
-    print(write(here(run), [int(word) for word in words] or None))
+    print(write(here(run), [int(word) for word in words] or None, trust))
 
 
 @app.command()
@@ -95,6 +99,7 @@ def diagnose(
         ),
     ] = 1e-10,
     devices: DevicesOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Draw kernels of a run through one point: NTK and NNTK of the residuals, Green's function."""
     from distgram_launch.local import devices_here
@@ -106,7 +111,8 @@ def diagnose(
     except ValueError as error:
         raise UserError(f"--at {at!r}: expected numbers with commas between.") from error
     steps = [_step(given) for given in step or ["final"]]
-    for path in write(here(run), kernel, steps, point, devices_here(devices), term, rcond):
+    mesh = devices_here(devices)
+    for path in write(here(run), kernel, steps, point, mesh, term, rcond, trust):
         print(path)
 
 
@@ -117,13 +123,15 @@ def export(
         str, typer.Option("--to", metavar="safetensors|jax|netcdf|vtk", help="Write this format.")
     ],
     step: StepOption = "final",
+    trust: TrustOption = False,
 ) -> None:
     """Write the solution of a run for other programs, to RUN/export/."""
     from distgram.config.saved import load
     from distgram.export import export as write
 
     folder = here(run)
-    for path in write(load(folder, _step(step)), to, folder.absolute() / "export"):
+    solution = load(folder, _step(step), trust=trust)
+    for path in write(solution, to, folder.absolute() / "export"):
         print(path)
 
 
@@ -149,6 +157,7 @@ def evaluate(
         typer.Option("--out", metavar="CSV", help="Write a new file (default: stdout)."),
     ] = None,
     step: StepOption = "final",
+    trust: TrustOption = False,
 ) -> None:
     """Evaluate a solution and its derivatives at the points of a table."""
     from distgram.config.saved import load
@@ -156,7 +165,7 @@ def evaluate(
     from distgram.pde import tables
     from distgram.pde.measurements import read_points
 
-    solution = load(run, _step(step))
+    solution = load(run, _step(step), trust=trust)
     # all is computed before a file is made
     values = list(columns(solution, read_points(at, solution.problem), derivatives))
     if out is None:
@@ -168,4 +177,4 @@ def evaluate(
 
 
 def _step(given: str) -> int | str:
-    return int(given) if given.isdigit() else given
+    return int(given) if NUMBER.fullmatch(given) else given

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -76,8 +73,8 @@ class Source(ABC):
 class Folder(Source):
     """A run folder on this machine, written by whatever process."""
 
-    def __init__(self, path: Path):
-        self._run = path
+    def __init__(self, path: Path, trust: bool = False):
+        self._run, self._trust = path, trust
         problem = problem_name(Run(path))
         self.title = problem if path.name == problem else f"{problem}, {path.name}"
 
@@ -99,18 +96,23 @@ class Folder(Source):
         path = self._run / "metrics.jsonl"
         if not path.is_file() or not path.stat().st_size:
             return "begun; it compiles before its first step", False
-        return f"going on; last logged {time.time() - path.stat().st_mtime:.0f} s ago", False
+        return f"going on; last logged {_since(path):.0f} s ago", False
 
     def report(self) -> str:
-        """The page that `distgram report` writes."""
-        return report(self._run).read_text(encoding="utf-8")
+        """The page that `distgram report` writes; `trust` as there."""
+        return report(self._run, trust=self._trust).read_text(encoding="utf-8")
+
+
+def _since(path: Path) -> float:
+    """Seconds since a file was written; 0 where a clock has gone backwards since."""
+    return max(0.0, time.time() - path.stat().st_mtime)
 
 
 class FollowedJob(Source):
     """A job of a Ray cluster, whose log brings the rows."""
 
-    def __init__(self, client: JobSubmissionClient, name: str, job: Job):
-        self._client, self._name, self._job = client, name, job
+    def __init__(self, client: JobSubmissionClient, name: str, job: Job, trust: bool = False):
+        self._client, self._name, self._job, self._trust = client, name, job, trust
         self.title = name
         self._rows: list[dict[str, Any]] = []
         self._state = ("going on", False)
@@ -127,9 +129,11 @@ class FollowedJob(Source):
             self._state = (str(error), True)
 
     def _said(self, line: str) -> None:
+        from distgram_launch.ray.follow import row_of
+
         kind, _, text = line.partition(" ")
-        if kind == "@row":
-            self._rows.append(json.loads(text))
+        if kind == "@row" and (row := row_of(text)) is not None:
+            self._rows.append(row)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows that the log has brought."""
@@ -143,10 +147,10 @@ class FollowedJob(Source):
         """The page of its run folder, from a copy without the checkpoints where it is far away."""
         run = folders.found(self._job.run)
         if isinstance(run, Path):
-            return report(run).read_text(encoding="utf-8")
+            return report(run, trust=self._trust).read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as made:
             folders.copy(run, Path(made), without=(CHECKPOINTS,))
-            return report(Path(made)).read_text(encoding="utf-8")
+            return report(Path(made), trust=self._trust).read_text(encoding="utf-8")
 
 
 class Server(ThreadingHTTPServer):
@@ -212,7 +216,8 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(421, "text/plain", f"expected {self.server.url}\n")
         source = self.server.source
         if self.path == "/":
-            return self._answer(200, HTML, shell(source.title))
+            nonce = secrets.token_urlsafe(16)
+            return self._answer(200, HTML, shell(source.title, nonce), live_policy(nonce))
         if self.path == "/now":
             state, ended = source.state()
             told = {"state": state, "ended": ended, "html": now(source.rows())}
@@ -226,10 +231,12 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(204, "image/x-icon", "")
         return self._answer(404, "text/plain", "there are /, /now and /report\n")
 
-    def _answer(self, status: int, kind: str, text: str) -> None:
+    def _answer(self, status: int, kind: str, text: str, policy: str = POLICY) -> None:
         body = text.encode()
         self.send_response(status)
-        for name, value in (HEADERS | {"Content-Type": kind}).items():
+        policy = f"{policy}; frame-ancestors 'none'"
+        more = {"Content-Type": kind, "Content-Security-Policy": policy}
+        for name, value in (HEADERS | more).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -239,11 +246,15 @@ class Handler(BaseHTTPRequestHandler):
         """Requests are not worth a line."""
 
 
-def shell(title: str) -> str:
-    """The page, which asks for `now` every EVERY_MS milliseconds until the run has ended."""
-    nonce = secrets.token_urlsafe(16)
-    policy = f"{POLICY}; script-src 'nonce-{nonce}'; connect-src 'self'"
-    return render("live.html", title=title, every=EVERY_MS, nonce=nonce, policy=policy)
+def shell(title: str, nonce: str) -> str:
+    """The page, which asks for `now` every EVERY_MS milliseconds until the run has ended; its one
+    script has the nonce of this answer."""
+    return render("live.html", title=title, every=EVERY_MS, nonce=nonce, policy=live_policy(nonce))
+
+
+def live_policy(nonce: str) -> str:
+    """What the live page may do: besides what others may, run its script and ask for `now`."""
+    return f"{POLICY}; script-src 'nonce-{nonce}'; connect-src 'self'"
 
 
 def now(rows: Sequence[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ its threads spin while they wait.
 
 import os
 import sys
+import tempfile
 
 import pytest
 
@@ -18,6 +19,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+# The notes of whose programs run folders hold are the user's.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="distgram-tests-")
 os.environ["XLA_FLAGS"] = " ".join(
     [
         *(f for f in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in f),

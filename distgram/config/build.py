@@ -9,11 +9,12 @@ from typing import Any
 
 from distgram.config.schema import Config
 from distgram.config.tables import build as build_object
-from distgram.errors import ProblemError, RegionError, nearest
+from distgram.errors import ProblemError, UserError, nearest
 from distgram.pde.measurements import data_term
 from distgram.pde.problem import Problem
 from distgram.pde.registry import builder, file_builder
 from distgram.run import automatic
+from distgram.run.checks import in_words
 from distgram.run.setup import Limits, Schedule, Setup
 from distgram.store import storage
 
@@ -74,13 +75,11 @@ def _problem(config: Config) -> Any:
     def posed(coefficients: Mapping[str, Any]) -> Problem:
         try:
             return pose({**table.parameters, **coefficients})
-        except (ProblemError, RegionError):
+        except (UserError, KeyboardInterrupt):
             raise
-        except Exception as error:  # the user's function, or a parameter of the wrong type
-            line = (str(error).strip().splitlines() or [""])[0]
+        except BaseException as error:  # the user's function, or a parameter of the wrong type
             raise ProblemError(
-                f"problem {table.name or table.file!r} cannot be built: "
-                f"{type(error).__name__}: {line}"
+                f"problem {table.name or table.file!r} cannot be built: {in_words(error)}"
             ) from error
 
     first = posed(unknown)

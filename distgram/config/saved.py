@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from dataclasses import fields
 from typing import Any
 
@@ -14,6 +13,7 @@ from distgram.config import schema
 from distgram.config.build import setup as build_setup
 from distgram.config.schema import Config
 from distgram.config.tables import build, table_of
+from distgram.config.trust import check as check_trust
 from distgram.errors import ConfigError, RunError, SolutionError
 from distgram.linalg.precision import set_precision
 from distgram.net.mlp import MLP
@@ -25,7 +25,7 @@ from distgram.run.setup import Pose, Setup, Slabs
 from distgram.run.solution import Solution, solution_of
 from distgram.run.stage import build_base, build_parts, first_edges
 from distgram.store import folder, storage
-from distgram.store.checkpoint import meta_of, newest, of_step, read_thetas
+from distgram.store.checkpoint import STEP, meta_of, newest, of_step, read_thetas
 from distgram.store.record import read_record
 from distgram.store.storage import Folder
 
@@ -39,22 +39,29 @@ def load(
     *,
     problem: Problem | Pose | None = None,
     network: Network | nnx.Module | None = None,
+    trust: bool = False,
 ) -> Solution:
     """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
+
+    Where the problem is a file of the folder, that file is a program, and is executed.
 
     Args:
         step: 'final', the best parameters met up to the newest whole checkpoint; 'initial', those
             the run began with; or a number, those of the checkpoint of that step.
         problem: of a run that was started from Python, whose folder does not hold it.
         network: likewise, where it is not an MLP.
+        trust: whether to execute a problem file that no solve of this user's, on this machine, has
+            written.
 
     Raises:
+        TrustError: there is such a file, and `trust` is not given.
         ConfigError: no config.toml in it. CheckpointError: no whole checkpoint, or none of `step`.
         SolutionError: another word for a step. RunError: `problem` or `network` is needed.
     """
     set_precision()
     place = storage.absolute(storage.folder(run_dir))
     tree = read_tree(place)
+    check_trust(place, None if schema.from_python(tree) else tree["problem"].get("file"), trust)
     setup = setup_of(tree, str(place), problem, network)
     whole = setup.with_values()
     thetas = _parameters(place / folder.CHECKPOINTS, step)
@@ -66,7 +73,12 @@ def load(
     if step == FINAL and record.result:
         found: dict[str, Any] = {"error_estimate": None}  # older versions made none
         found |= {k: v for k, v in record.result.items() if k in known}
-        result = Result(**found)
+        try:
+            result = Result(**found)
+        except TypeError as error:
+            raise RunError(
+                f"{place / folder.RESULT}: not the result of a run: {error}: move it away."
+            ) from error
     return solution_of(setup, whole, parts, thetas, result, record, tree)
 
 
@@ -87,13 +99,7 @@ def read_tree(run_dir: Folder) -> dict[str, Any]:
     Raises:
         ConfigError: no config.toml in it, or no TOML.
     """
-    path = run_dir / folder.CONFIG
-    try:
-        tree: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
+    tree = schema.read(run_dir / folder.CONFIG)
     return tree if schema.from_python(tree) else schema.dump(read_config(run_dir))
 
 
@@ -157,6 +163,6 @@ def _parameters(checkpoints: Folder, step: int | str) -> tuple[np.ndarray, ...]:
         return ()
     if step == FINAL:
         return tuple(read_thetas(newest(checkpoints)))
-    if not str(step).isdigit():
+    if not STEP.fullmatch(str(step)):
         raise SolutionError(f"step {step!r}: expected {INITIAL!r}, {FINAL!r} or a number.")
     return tuple(read_thetas(of_step(checkpoints, int(step)), "theta"))

@@ -120,22 +120,35 @@ def load(path: str | Path | epath.Path, overrides: Iterable[str] = ()) -> Config
     if path.suffix == ".py":
         tree: dict[str, Any] = {"problem": {"file": path.name}}
     else:
-        try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
+        tree = read(path)
     for text in overrides:
         _override(tree, text)
     data = tree.get("data")
     for table in (tree.get("problem"), *(data.values() if isinstance(data, dict) else ())):
         if isinstance(table, dict) and isinstance(table.get("file"), str):
+            if "\0" in table["file"]:
+                raise ConfigError(f"file = {table['file']!r}: expected the path of a file.")
             if not table["file"].startswith("gs://"):
                 table["file"] = str((path.parent / table["file"]).resolve())
     if not (CHOSEN | {"automatic"}) & set(tree):
         tree["automatic"] = True
     return check(tree)
+
+
+def read(path: Path | epath.Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # an editor may mark its text
+    except OSError as error:
+        raise ConfigError(f"config {str(path)!r}: {error.strerror or error}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"config {str(path)!r} is not valid TOML: nested too deeply.") from error
+    except ValueError as error:  # of TOML, UTF-8, or a number of too many digits
+        raise ConfigError(f"config {str(path)!r} is not valid TOML: {error}.") from error
 
 
 def files(config: Config) -> dict[str, str]:
@@ -174,6 +187,9 @@ def check(tree: dict[str, Any]) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(sentence(error, Config)) from error
+    for name in config.data:  # the copy of its file in the run folder is called by it
+        if not name or {"/", "\0"} & set(name):
+            raise ConfigError(f"data.{name!r}: expected a name that a file can have.")
     given = sorted(CHOSEN & set(tree))
     if config.automatic and given:
         raise ConfigError(
@@ -216,6 +232,8 @@ def _override(tree: dict[str, Any], text: str) -> None:
         parsed = tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {text[:60]!r}: expected a value of TOML: {error}.") from error
     for part in parts[:-1]:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):

@@ -16,6 +16,7 @@ from jax import export
 from jax.flatten_util import ravel_pytree
 
 from distgram.config.saved import setup_of
+from distgram.config.trust import check as check_trust
 from distgram.errors import ExportError
 from distgram.export import needed
 from distgram.linalg.precision import set_precision
@@ -85,15 +86,20 @@ def write_safetensors(solution: Solution, folder: Path) -> list[Path]:
 
 
 def read_safetensors(
-    folder: Path, problem: Problem | Pose | None = None, network: Any = None
+    folder: Path,
+    problem: Problem | Pose | None = None,
+    network: Any = None,
+    trust: bool = False,
 ) -> Solution:
     """The solution that `write_safetensors` left in a folder, to the last bit. It sets jax to
     float64.
 
     Args:
         problem, network: as of `distgram.load`, where the run was started from Python.
+        trust: as of `distgram.load`: problem.py of the folder is executed.
 
     Raises:
+        TrustError: problem.py is not this user's own, and `trust` is not given.
         ExportError: tensors that are not those of the model. OSError: a file is missing.
     """
     set_precision()
@@ -102,6 +108,7 @@ def read_safetensors(
     tree = about["config"]
     if "file" in tree["problem"]:
         tree["problem"]["file"] = str(folder / tree["problem"]["file"])
+        check_trust(folder, tree["problem"]["file"], trust)
     setup = setup_of(tree, str(folder), problem, network)
     first = setup.with_values()
     model = build_model(setup, first)

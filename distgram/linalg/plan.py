@@ -26,6 +26,7 @@ from distgram.linalg.memory import (
 
 ROW_BLOCK = 4096  # rows a fold takes at least, where the budget allows it
 FOLD = 8  # rows a fold, in units of P: factoring the triangle again is then an eighth of the work
+MOST_GIB = 1e12  # a number of bytes that an integer of the machine holds
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def plan(
     Raises:
         PlanError: nothing fits, with the bytes and the remedy.
     """
-    budget = int(budget_gib * GIB)
+    budget = int(min(budget_gib, MOST_GIB) * GIB)
     tall = shape.rows >= shape.p
     dense = _direct("tsqr" if tall else "dual", shape, budget, row_block)
     if name == "auto" and dense.bytes <= budget:

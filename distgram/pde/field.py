@@ -56,9 +56,17 @@ def as_field(values: Values, what: str) -> Field:
         return values
     if callable(values):
         return VectorField(values)
+    given = getattr(values, "dtype", None)
+    if given is not None and jnp.issubdtype(given, jnp.inexact) and given != np.float64:
+        raise ProblemError(
+            f"{what} is of {given}: expected float64, as of numpy; jax makes such arrays where "
+            "jax_enable_x64 is set, which distgram.solve does for all that comes after it."
+        )
     try:  # in numpy: jax would round to float32 where float64 is not turned on yet
         numbers = values if isinstance(values, jax.Array) else np.asarray(values, np.float64)
     except (TypeError, ValueError):
+        numbers = None
+    if values is None:  # numpy's word for it is nan
         numbers = None
     if numbers is None or numbers.ndim > 1:
         raise ProblemError(

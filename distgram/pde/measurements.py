@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,12 @@ from distgram.pde import tables
 from distgram.pde.field import Field
 from distgram.pde.problem import Problem, Term
 
+log = logging.getLogger("distgram")
+
 SIGMA = "sigma"
+LEAST = 1e-150  # σ² is a float64
+NEAR = 1e-8  # of the median: beside a row of less noise the weights 1/σ² of others are rounded off
+EXPECTED = f"a number > 0, from {NEAR:g} times the median of all, and {LEAST:g}, to {1 / LEAST:g}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,10 @@ def measured(x, values, sigma=None, weight: float = 1.0, outputs=None) -> Term:
     Raises:
         ProblemError: arrays whose lengths differ, or values that are not finite.
     """
+    for name, given in (("x", x), ("values", values), ("sigma", sigma)):
+        kind = getattr(given, "dtype", np.dtype(np.float64))
+        if kind != np.float64 and np.issubdtype(kind, np.inexact):
+            log.warning("measured: %s is of %s: taken as float64, of as few digits.", name, kind)
     x, values = np.atleast_2d(np.asarray(x, np.float64)), np.asarray(values, np.float64)
     values = values[:, None] if values.ndim == 1 else values
     d, chosen = x.shape[1], np.arange(values.shape[1]) if outputs is None else np.asarray(outputs)
@@ -56,8 +66,10 @@ def measured(x, values, sigma=None, weight: float = 1.0, outputs=None) -> Term:
             f"measured: x of shape {x.shape}, values of shape {values.shape}, outputs "
             f"{chosen.tolist()}: expected as many values as places, and an output for each column."
         )
-    if not (np.isfinite(values).all() and (sigma is None or (sigma > 0).all())):
-        raise ProblemError("measured: expected finite values, and sigma > 0.")
+    if not np.isfinite(values).all():
+        raise ProblemError("measured: expected finite values.")
+    if sigma is not None and (wrong := _wrong(sigma)) is not None:
+        raise ProblemError(f"measured: sigma = {sigma[wrong]:g}: expected {EXPECTED}.")
 
     def operator(u: Field) -> Field:
         return lambda row: u(row[:d])[chosen]
@@ -86,10 +98,9 @@ def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
     x = read_places(path, columns, problem)
     values = np.stack([columns[every[i]] for i in measured], axis=1)
     sigma = columns.get(SIGMA)
-    if sigma is not None and (sigma <= 0).any():
-        row = int(np.argmax(sigma <= 0))
+    if sigma is not None and (wrong := _wrong(sigma)) is not None:
         raise tables.TableError(
-            f"{path}, row {row + 1}: sigma = {sigma[row]:g}: expected a number > 0."
+            f"{path}, row {wrong + 1}, column {SIGMA!r}: {sigma[wrong]:g}: expected {EXPECTED}."
         )
 
     def operator(u: Field) -> Field:
@@ -98,6 +109,12 @@ def data_term(name: str, path: Path, weight: float, problem: Problem) -> Term:
     rows = np.concatenate([x, values], axis=1)
     region = Measurements(rows, sigma)
     return Term(operator, lambda row: row[d:], region, weight, name=name, kind="data")
+
+
+def _wrong(sigma: Float[np.ndarray, " n"]) -> int | None:
+    """The first standard deviation that cannot be one; None: all can."""
+    good = (sigma >= max(LEAST, NEAR * np.median(sigma))) & (sigma <= 1 / LEAST)
+    return None if good.all() else int(np.argmin(good))
 
 
 def read_points(path: Path, problem: Problem) -> Float[np.ndarray, "n d"]:

@@ -7,7 +7,7 @@ All derivatives go forward, which leaves a single reverse pass for the one by th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,6 +200,10 @@ def _forward(
 def _directions(x: Float[Array, " d"], axes: Sequence[int] | None) -> Float[Array, "k d"]:
     """The unit vectors of the axes (None: of all), shape (k, d)."""
     axes = range(x.size) if axes is None else axes
+    if not isinstance(axes, Iterable):
+        raise OperatorError(
+            f"laplacian: axes = {axes!r}: expected the coordinates to sum over, as in (0, 1)."
+        )
     for axis in axes:
         if not 0 <= axis < x.size:
             raise OperatorError(f"derivative: axis={axis}: expected 0 <= axis < {x.size}.")

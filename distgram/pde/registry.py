@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from distgram.errors import ProblemError, nearest
 from distgram.pde import module_file, problems
 from distgram.pde.module_file import File
@@ -119,6 +121,9 @@ def _build(function: Callable[..., Any], what: str, parameters: Mapping[str, Any
                 + (nearest(key, known) if known else "it takes none.")
             )
     problem = function(**parameters)
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        jax.config.update("jax_enable_x64", True)
+        raise ProblemError(f"{what}: it turns jax_enable_x64 off: expected all in float64.")
     if not isinstance(problem, Problem):
         raise ProblemError(
             f"{what}: problem() returned {type(problem).__name__}, expected a Problem."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -11,6 +12,8 @@ from typing import TextIO
 import numpy as np
 
 from distgram.errors import TableError
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def read(
@@ -73,10 +76,8 @@ def _perhaps(optional: Sequence[str]) -> str:
 
 
 def _number(path: Path, row: int, column: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
+    # Python's float reads more, as 1_000, and the digits of other scripts
+    value = float(cell) if NUMBER.fullmatch(cell.strip()) else np.nan
     if not np.isfinite(value):
         raise TableError(
             f"{path}, row {row}, column {column!r}: {cell.strip()!r}: expected a finite number."

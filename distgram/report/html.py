@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from distgram.store import storage
+
 DPI = 150
 
 _TEMPLATES = Environment(
@@ -119,10 +121,8 @@ def render(template: str, **values: Any) -> str:
 
 def save(path: Path, text: str) -> Path:
     """Write a page to a file, whole or not at all; the file."""
-    partial = path.with_name(path.name + ".tmp")
     # a lone surrogate, which JSON may hold, is no character
-    partial.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
-    partial.replace(path)
+    storage.of(path).write(path, text.encode(errors="xmlcharrefreplace"))
     return path
 
 

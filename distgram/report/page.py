@@ -47,13 +47,14 @@ WORDS = QUANTITIES | {
 }
 
 
-def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
+def report(run_dir: Path, steps: Sequence[int] | None = None, trust: bool = False) -> Path:
     """Write report.html into a run folder, and the figures beside it: figures/NAME.png, NAME one of
     HEADINGS for which the run has the data. The map of the residual needs the solution: where the
     problem is a file of the folder, that file is run.
 
     Args:
         steps: the steps whose spectra are shown, each the nearest that was recorded.
+        trust: as of `distgram.load`: without it a stranger's file is not run, and there is no map.
 
     Raises:
         RunError: no run folder, no logged step, or a file that cannot be read.
@@ -61,7 +62,7 @@ def report(run_dir: Path, steps: Sequence[int] | None = None) -> Path:
     run = Run(Path(run_dir))
     # what is cheap to read is read first, so that a broken file is reported before any drawing
     heading, rest = _heading(run), _tables(run)
-    solution, missing = _solution(run)
+    solution, missing = _solution(run, trust)
     drawn = figures(run, steps, solution)
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
@@ -149,7 +150,7 @@ def figures(
     return drawn
 
 
-def _solution(run: Run) -> tuple[Evaluated | None, str]:
+def _solution(run: Run, trust: bool) -> tuple[Evaluated | None, str]:
     """The solution of a run folder; or None and why, where its checkpoint cannot be used. None and
     no reason where there is none yet."""
     from distgram.config.saved import load
@@ -162,7 +163,7 @@ def _solution(run: Run) -> tuple[Evaluated | None, str]:
     except CheckpointError:
         return None, ""
     try:
-        return load(run.path), ""
+        return load(run.path, trust=trust), ""
     except UserError as error:
         return None, str(error)
 

@@ -46,6 +46,7 @@ def diagnose(
     mesh: Mesh,
     term: str | None = None,
     rcond: float = 1e-10,
+    trust: bool = False,
 ) -> tuple[Path, Path]:
     """Write RUN/diagnostics/NAME.npz, NAME.png and, for the page of the run, what the picture shows
     in words in NAME.json: each kernel at each step through one point.
@@ -54,6 +55,7 @@ def diagnose(
         kernels: of KERNELS. steps: of `solution.load`. at: the point y, d numbers in the domain.
         term: whose operator D is; by default the first one that is left to the loss.
         rcond: regularization α over the largest singular value, dimensionless, in (0, 1).
+        trust: as of `distgram.load`.
 
     Raises:
         DiagnosisError: no such kernel or term, a point outside the domain, rcond outside (0, 1).
@@ -65,7 +67,7 @@ def diagnose(
             raise DiagnosisError(f"kernel {kernel!r} is not known: {nearest(kernel, KERNELS)}")
     if not 0 < rcond < 1:
         raise DiagnosisError(f"rcond = {rcond!r}: expected 0 < rcond < 1.")
-    stage, points, thetas = _stage(run_dir, steps, mesh)
+    stage, points, thetas = _stage(run_dir, steps, mesh, trust)
     stood = int(newest(run_dir / "checkpoints").name) if FINAL in steps else None
     chosen, y = _term(stage.terms, term), _point(stage.problem, at)
     x, axes = grid(stage.problem, y)
@@ -95,14 +97,14 @@ def diagnose(
 
 
 def _stage(
-    run_dir: Path, steps: Sequence[int | str], mesh: Mesh
+    run_dir: Path, steps: Sequence[int | str], mesh: Mesh, trust: bool
 ) -> tuple[Stage, tuple[Points, ...], list[np.ndarray]]:
     """What a run solved, its collocation points before the first step, and its parameters at steps.
 
     Raises:
         DiagnosisError: a run in time slabs.
     """
-    solutions = [load(run_dir, step) for step in steps]
+    solutions = [load(run_dir, step, trust=trust) for step in steps]
     setup = solutions[0].setup
     if setup.slabs is not None:
         raise DiagnosisError(

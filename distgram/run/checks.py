@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
+from jaxtyping import Array
 
-from distgram.errors import ModelError, ProblemError, RegionError
+from distgram.errors import ModelError, PlanError, ProblemError, RegionError, UserError
+from distgram.net.mlp import MLP
 from distgram.net.network import FlatModel
 from distgram.pde.field import Constant, Field
 from distgram.pde.problem import Problem, Term
 from distgram.points.draw import Draw, draw, draw_held_out, probe
+from distgram.run.setup import Setup
 from distgram.run.slabs import slab
+
+# Where files are that are none of the user's.
+OURS = (str(Path(__file__).parents[1]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+
+MOST_SLABS = 10_000  # each is checked before the first is solved
+
+
+def check_sizes(setup: Setup, problem: Problem, devices: int) -> None:
+    """Check that points and parameters alone fit into the memory budget, before any is made.
+
+    Raises:
+        PlanError: the key, its value, and the largest one that fits.
+    """
+    budget, d = setup.memory.budget_gib * 2**30, problem.dim
+    most = budget * devices / (8 * (d + 1))  # x (d,) and a weight, in float64
+    counts = {"run.held_out": setup.schedule.held_out}
+    for name, asked in (setup.points or {}).items():
+        counts[f"points.{name}.count"] = asked.count if isinstance(asked, Draw) else asked
+    if setup.rule.validation is not None:
+        counts["rule.validation"] = setup.rule.validation
+    for key, count in counts.items():
+        if count > most:
+            raise PlanError(
+                f"{key} = {count}: points of {d} coordinates alone take {count * 8 * (d + 1)} "
+                f"bytes, and memory.budget_gib = {setup.memory.budget_gib:g} on {devices} "
+                f"device(s): expected at most {most:.3g}, or a larger budget."
+            )
+    if setup.slabs is not None and setup.slabs.count > MOST_SLABS:
+        raise PlanError(f"time.slabs = {setup.slabs.count}: expected at most {MOST_SLABS}.")
+    if isinstance(setup.network, MLP):
+        widths = (d, *setup.network.hidden, problem.outputs)
+        parameters = sum((n + 1) * m for n, m in pairwise(widths))
+        if parameters * 8 > budget:
+            raise PlanError(
+                f"model.hidden = {list(setup.network.hidden)}: {parameters} parameters take "
+                f"{parameters * 8} bytes, and memory.budget_gib = {setup.memory.budget_gib:g}: "
+                "expected fewer or narrower layers, or a larger budget."
+            )
 
 
 def check_model(problem: Problem, model: FlatModel) -> None:
@@ -42,14 +88,9 @@ def check_model(problem: Problem, model: FlatModel) -> None:
 def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     """Check shapes and finiteness of one term; its number of equations m_t."""
     where = f"problem {problem.name!r}, term {term.name!r}"
-    x = jnp.zeros(term.region.dim)
-    try:
-        u = model.field(model.theta0)
-        left = jax.eval_shape(lambda x: jnp.atleast_1d(term.operator(u)(x)), x)
-        right = jax.eval_shape(term.target, x)
-    except Exception as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise ProblemError(f"{where} cannot be traced: {type(error).__name__}: {line}") from error
+    x, u = jnp.zeros(term.region.dim), model.field(model.theta0)
+    left = _traced(where, "operator", lambda x: jnp.atleast_1d(term.operator(u)(x)), x, u)
+    right = _traced(where, "target", term.target, x)
     if left.ndim != 1 or right.shape not in (left.shape, _broadcast(term.target)):
         raise ProblemError(
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
@@ -79,12 +120,93 @@ def check_exact(problem: Problem) -> None:
     """Check the shape of the exact solution, where there is one."""
     if problem.exact is not None:
         x = jnp.asarray(problem.domain.lower, jnp.float64)
-        shape = jax.eval_shape(problem.exact, x).shape
+        where = f"problem {problem.name!r}"
+        shape = _traced(where, "exact solution", problem.exact, x).shape
         if shape != (problem.outputs,):
             raise ProblemError(
                 f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
                 f"({problem.outputs},), one entry a component of u."
             )
+    known = problem.known()
+    if known is not None and not (finite := np.isfinite(known.u).all(axis=1)).all():
+        what = "exact solution" if problem.reference is None else "reference"
+        raise ProblemError(
+            f"problem {problem.name!r}: the {what} is not finite at "
+            f"x = {known.x[np.argmin(finite)].tolist()}: expected a number at every point where "
+            "it is compared; leave it out, or give a reference where it is known."
+        )
+
+
+def _traced(
+    where: str, what: str, function: Field, x: Array, u: Field | None = None
+) -> jax.ShapeDtypeStruct:
+    """The shape of a user's function at a point, whose values and steps have to be of float64.
+
+    Args:
+        where, what: of the function, for an error. u: the network that it is a function of.
+
+    Raises:
+        ProblemError: it fails, is complex, or computes in a lower precision.
+    """
+    try:
+        program = jax.make_jaxpr(function)(x)
+        lower = _lower(program.jaxpr)
+        if u is not None and lower:
+            lower -= _lower(jax.make_jaxpr(u)(x).jaxpr)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # one that is no Exception must not end the program either
+        _check_float64(where, what)
+        raise ProblemError(f"{where}: the {what} cannot be traced: {in_words(error)}") from error
+    _check_float64(where, what)
+    (found,) = program.out_avals
+    if jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise ProblemError(
+            f"{where}: the {what} is complex: expected two real outputs, the real and the "
+            "imaginary part, and as many equations."
+        )
+    if lower:
+        raise ProblemError(
+            f"{where}: the {what} computes in {', '.join(sorted(lower))}: expected float64 from "
+            "end to end: make its constants and arrays float64, and leave casts out."
+        )
+    return jax.ShapeDtypeStruct(found.shape, found.dtype)
+
+
+def _check_float64(where: str, what: str) -> None:
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        jax.config.update("jax_enable_x64", True)
+        raise ProblemError(
+            f"{where}: the {what} has turned jax_enable_x64 off: expected all in float64."
+        )
+
+
+def _lower(program: core.Jaxpr) -> set[str]:
+    """The floating types below float64 that a program of jax computes in."""
+    found: set[str] = set()
+    for equation in program.eqns:
+        types = (getattr(out.aval, "dtype", None) for out in equation.outvars)
+        found |= {t.name for t in types if t is not None and jnp.issubdtype(t, jnp.floating)}
+        for inner in core.jaxprs_in_params(equation.params):
+            found |= _lower(inner)
+    return found - {"float64"}
+
+
+def in_words(error: BaseException) -> str:
+    """An error of a user's function in words: what it is, the line, and what often helps."""
+    line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    frames = [f for f, _ in traceback.walk_tb(error.__traceback__)]
+    theirs = [f for f in frames if not f.f_code.co_filename.startswith((*OURS, "<"))]
+    where = f" (line {theirs[-1].f_lineno} of {theirs[-1].f_code.co_filename})" if theirs else ""
+    remedy = ""
+    if isinstance(error, jax.errors.TracerBoolConversionError):
+        remedy = ": write jnp.where(condition, a, b) in place of a choice by the values of x or u"
+    elif isinstance(
+        error, jax.errors.TracerArrayConversionError | jax.errors.ConcretizationTypeError
+    ):
+        remedy = ": use jax.numpy, as in jnp.sin, in place of numpy, math and float()"
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{line}{where}{remedy}."
 
 
 def check_points(terms: Sequence[Term], wanted: Mapping[str, Draw], held_out: int) -> None:

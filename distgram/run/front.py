@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -109,20 +110,22 @@ def solve(
         if given is not None:
             setup = replace(setup, limits=replace(setup.limits, **{name: given}))
     mesh = mesh or make_mesh()
-    described, place = describe(setup), None
+    described, place, alone = describe(setup), None, nullcontext()
     if run_dir is not None:
         place = storage.absolute(storage.folder(run_dir))
         if resume:
             _check_same(place, described)
-            folder.clear_stop(place)
+            alone = folder.sole_job(place)
         else:
             build_stage(setup, mesh).check_draws()  # all errors come before the folder
-            folder.make_once(place, described, force)
+            alone = folder.new(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
-    with Progress(
-        setup.limits.steps * (setup.slabs.count if setup.slabs else 1), progress
-    ) as shown:
+    every = setup.limits.steps * (setup.slabs.count if setup.slabs else 1)
+    with folder.by_first_process(alone), Progress(every, progress) as shown:
+        if place is not None and resume:
+            _check_same(place, described)  # again: another job may have gone on meanwhile
+            folder.clear_stop(place)
         listener = Listener(row=shown.row, say=shown.say)
         return run(
             setup, mesh, run_dir=place, resume=resume, described=described, listener=listener
@@ -138,7 +141,10 @@ def _check_same(run_dir: storage.Folder, described: dict[str, Any]) -> None:
     path = run_dir / folder.CONFIG
     if not path.is_file():
         raise RunError(f"solve(run_dir={str(run_dir)!r}, resume=True): no run is there to go on.")
-    before, now = flat(tomllib.loads(path.read_text(encoding="utf-8"))), flat(described)
+    try:
+        before, now = flat(tomllib.loads(path.read_text(encoding="utf-8"))), flat(described)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: not valid TOML: {error}.") from error
     limits = {f"run.{name}" for name in Limits.__dataclass_fields__}
     for key in sorted(set(before) | set(now)):
         if key not in limits and before.get(key) != now.get(key):

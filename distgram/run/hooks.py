@@ -116,7 +116,7 @@ class Session:
             f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
             f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
         )
-        self.recorder.start(self.saved)
+        self.recorder.start(self.saved, (meta or {}).get("recorded"))
         self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])
 
     @property
@@ -148,6 +148,7 @@ class Session:
             "seconds_by_part": self.clock.parts,
             "slabs": self.slabs,
             "begun": self.begun,
+            "recorded": self.recorder.counts(),
         }
         self.checkpoints.save(state.step, arrays(stage, state), about)
         self.recorder.config(self.described)

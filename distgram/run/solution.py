@@ -152,15 +152,15 @@ class Solution:
             RunError: the folder holds something and `force` is not given.
         """
         place = storage.absolute(storage.folder(run_dir))
-        folder.make(place, self.described, force)
-        self.record.write(place)
-        checkpoints = Checkpoints(place / folder.CHECKPOINTS)
-        *frozen, theta = (jnp.asarray(t) for t in self.thetas)
-        state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
-        step = 0 if self.result is None else self.result.steps
-        meta = {"solved": len(frozen), "edges": self.edges, "config": self.described}
-        checkpoints.save(step, state, meta)
-        checkpoints.close()
+        with folder.new(place, self.described, force):
+            self.record.write(place)
+            checkpoints = Checkpoints(place / folder.CHECKPOINTS)
+            *frozen, theta = (jnp.asarray(t) for t in self.thetas)
+            state = {"theta": theta, "best_theta": theta, "frozen": tuple(frozen)}
+            step = 0 if self.result is None else self.result.steps
+            meta = {"solved": len(frozen), "edges": self.edges, "config": self.described}
+            checkpoints.save(step, state, meta)
+            checkpoints.close()
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the page of the run to a file, which needs nothing beside itself; the file."""

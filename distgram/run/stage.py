@@ -38,6 +38,7 @@ from distgram.run.checks import (
     check_exact,
     check_model,
     check_points,
+    check_sizes,
     check_slabs,
     check_target,
     check_term,
@@ -234,6 +235,7 @@ def build_stage(
     """
     if before is None:
         whole, known = setup.with_values(), ()
+        check_sizes(setup, whole, mesh.size)
         base = build_base(setup, whole)
     else:
         whole, base, known = before.whole, before.base, before.parts[: len(frozen)]
@@ -247,7 +249,8 @@ def build_stage(
     draws = wanted(setup, terms)
     check_model(problem, model)
     equations = {t.name: check_term(problem, model, t) for t in terms}
-    check_exact(problem)
+    if before is None:
+        check_exact(problem)
     for at in (last_growth(placement, draws, terms), growth):
         now = grown(placement, draws, terms, at)
         rows = sum(now[name].count * m for name, m in equations.items())

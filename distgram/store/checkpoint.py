@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,7 @@ from distgram.store.storage import Folder
 log = logging.getLogger("distgram")
 
 SEAL = "seal.json"
+STEP = re.compile("[0-9]{1,15}")  # the name of a checkpoint
 BLOCK = 2**20  # bytes read at once
 OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured
 
@@ -38,6 +40,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Folder, keep: int = 3):
+        storage.check_path(folder)
         self.folder, self._place = folder, storage.of(folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=preservation_policy.LatestN(keep),
@@ -194,7 +197,9 @@ def read_thetas(checkpoint: Folder, name: str = "best_theta") -> list[np.ndarray
 
     Raises:
         CheckpointError: another version of distgram wrote it.
+        StorageError: a path from which Orbax cannot read.
     """
+    storage.check_path(checkpoint)
     meta = meta_of(checkpoint)
     if "solved" not in meta:
         raise CheckpointError(f"{checkpoint}: expected a checkpoint of this version of distgram.")
@@ -216,12 +221,14 @@ def is_whole(checkpoint: Folder) -> bool:
 
 def _newest_first(folder: Folder) -> list[Folder]:
     there = folder.iterdir() if folder.is_dir() else ()
-    return sorted((p for p in there if p.name.isdigit()), key=lambda p: -int(p.name))
+    return sorted((p for p in there if STEP.fullmatch(p.name)), key=lambda p: -int(p.name))
 
 
 def _seal(checkpoint: Folder) -> None:
+    place = storage.of(checkpoint)
     sealed = json.dumps(_hashes(checkpoint)).encode()
-    storage.of(checkpoint).write(checkpoint / SEAL, sealed)
+    place.settle(checkpoint)  # before the seal: what is sealed is on the disk
+    place.write(checkpoint / SEAL, sealed)
 
 
 def _hashes(checkpoint: Folder) -> dict[str, str]:

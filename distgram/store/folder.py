@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
 import tomli_w
 
-from distgram.errors import RunError, UserError
+from distgram.errors import RunError
 from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.storage import Folder
@@ -25,51 +27,113 @@ CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 # A file of this name that appears in a run folder asks the run to save and end.
 STOP = "stop"
+# Locks: of the job, which one process starts, and of what writes, its first process.
+JOB_LOCK = "job.lock"
+WRITER_LOCK = "writer.lock"
+LOCKS = (JOB_LOCK, WRITER_LOCK)
+OURS = b'{"packages": {"distgram": null}}'  # of ENVIRONMENT, until the run knows its devices
 
 
-def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
-    """Make the folder of a new run and write its configuration.
+@contextmanager
+def new(run_dir: Folder, config: dict[str, Any], force: bool = False) -> Iterator[None]:
+    """Make the folder of a new run and write its configuration; inside, no other job uses it.
 
     Raises:
-        RunError: `force` is not given and it holds something; it cannot be made.
-        StorageError: its storage cannot be reached.
+        RunError: `force` is not given and it holds something; it is no run folder, which `force`
+            could replace; it cannot be made.
+        StorageError: its storage cannot be reached; another process is solving in it.
     """
     place = storage.of(run_dir)
     place.reach(run_dir)
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        if not force:
-            raise RunError(
-                f"{run_dir}: holds another run or other files; nothing was written. "
-                f"Choose another folder, go on with `distgram resume {run_dir}` (resume=True), or "
-                "replace it with --force (force=True)."
-            )
-        if not (run_dir / CONFIG).is_file():
-            raise RunError(f"{run_dir}: force replaces a run folder only, and this is none.")
-        place.remove(run_dir)
+    storage.check_path(run_dir)
+    _check_free(run_dir, force)
     try:
         place.make(run_dir)
-        place.write(run_dir / CONFIG, tomli_w.dumps(config).encode())
     except OSError as error:
-        raise RunError(
-            f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose another."
-        ) from error
+        raise _not_made(run_dir, error) from error
+    with sole_job(run_dir, wait_s=0):
+        with place.locked(run_dir / WRITER_LOCK, 0):
+            _check_free(run_dir, force)  # again: another job may have begun in it
+            try:
+                _clear(run_dir)
+                place.write(run_dir / ENVIRONMENT, OURS)
+                place.write(run_dir / CONFIG, tomli_w.dumps(config).encode())
+            except OSError as error:
+                raise _not_made(run_dir, error) from error
+        yield
 
 
-def make_once(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
-    """As `make`, to be called by every process of a job: the first one makes the folder, and none
-    goes on before it is there.
+def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
+    """As `new`, and let go of the folder."""
+    with new(run_dir, config, force):
+        pass
+
+
+@contextmanager
+def by_first_process(context: AbstractContextManager[None]) -> Iterator[None]:
+    """A context that the first process of a job enters; every process calls this, and none goes on
+    where it could not be entered.
 
     Raises:
-        what `make` raises; RunError on the other processes.
+        what entering raises; RunError on the other processes.
     """
-    failed: UserError | None = None
-    if jax.process_index() == 0:
-        try:
-            make(run_dir, config, force)
-        except UserError as error:
-            failed = error
-    if not gather([failed is None]).all():
-        raise failed or RunError(f"{run_dir}: the first process cannot make the run folder.")
+    with ExitStack() as entered:
+        failed: Exception | None = None
+        if jax.process_index() == 0:
+            try:
+                entered.enter_context(context)
+            except (ValueError, OSError) as error:
+                failed = error
+        if not gather([failed is None]).all():
+            raise failed or RunError("the first process of this job cannot use its run folder.")
+        yield
+
+
+def _check_free(run_dir: Folder, force: bool) -> None:
+    """Check that a folder holds nothing, or, with `force`, a run."""
+    if not run_dir.exists():
+        return
+    if run_dir.is_dir() and all(path.name in LOCKS for path in run_dir.iterdir()):
+        return
+    if not force:
+        raise RunError(
+            f"{run_dir}: holds another run or other files; nothing was written. "
+            f"Choose another folder, go on with `distgram resume {run_dir}` (resume=True), or "
+            "replace it with --force (force=True)."
+        )
+    if not _is_ours(run_dir):
+        raise RunError(
+            f"{run_dir}: force replaces a run folder only, and distgram has not made this one (no "
+            f"{ENVIRONMENT} of distgram in it): choose another, or move it away."
+        )
+
+
+def _is_ours(run_dir: Folder) -> bool:
+    """Whether this program has made a folder: others have a config.toml as well."""
+    try:
+        found = json.loads((run_dir / ENVIRONMENT).read_text(encoding="utf-8"))
+        return "distgram" in found["packages"]
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return False
+
+
+def _clear(run_dir: Folder) -> None:
+    """Remove all of a run, last the file by which its folder is known as one."""
+    place = storage.of(run_dir)
+    there = run_dir.iterdir() if run_dir.exists() else ()  # a bucket has no empty folders
+    for path in sorted(there, key=lambda path: path.name == ENVIRONMENT):
+        if path.name in LOCKS:
+            continue
+        if path.is_dir() and not (isinstance(path, Path) and path.is_symlink()):
+            place.remove(path)
+        else:
+            path.unlink()
+
+
+def _not_made(run_dir: Folder, error: OSError) -> RunError:
+    return RunError(
+        f"{run_dir}: the run folder cannot be made ({error.strerror or error}): choose another."
+    )
 
 
 def clear_stop(run_dir: Folder) -> None:
@@ -85,15 +149,25 @@ def stop_request(run_dir: Folder | None) -> Callable[[], bool]:
     return storage.of(run_dir).appears(run_dir / STOP)
 
 
+def sole_job(run_dir: Folder, wait_s: float = storage.LOCK_S) -> AbstractContextManager[None]:
+    """Inside, no other job makes this run folder anew or goes on with it; for one process.
+
+    Raises:
+        StorageError: another one does, after `wait_s` seconds.
+    """
+    return storage.of(run_dir).locked(run_dir / JOB_LOCK, wait_s)
+
+
 @contextmanager
 def sole_writer(run_dir: Folder | None) -> Iterator[None]:
-    """Inside, no other job writes into this run folder, as far as its storage can see to that.
+    """Inside, no other job writes into this run folder, as far as its storage can see to that;
+    every process of a job calls it.
 
     Raises:
         StorageError: another one still does.
     """
-    if run_dir is None or jax.process_index() != 0:
+    if run_dir is None:
         yield
         return
-    with storage.of(run_dir).sole_writer(run_dir):
+    with by_first_process(storage.of(run_dir).locked(run_dir / WRITER_LOCK)):
         yield

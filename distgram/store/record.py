@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import platform
 import subprocess
-import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -22,7 +23,10 @@ from distgram.errors import FolderTaken
 from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.folder import CONFIG, ENVIRONMENT, METRICS, RESULT, SOLUTION, SPECTRA
+from distgram.store.run_folder import check_row
 from distgram.store.storage import Folder
+
+log = logging.getLogger("distgram")
 
 PACKAGES = "distgram jax jaxlib flax optax orbax-checkpoint numpy scipy folx".split()
 
@@ -106,17 +110,39 @@ class Recorder:
             self._place = storage.of(self._dir)
             self._lines = self._place.lines(self._dir / METRICS)
 
-    def start(self, step: int) -> None:
-        """Begin after a step, with what the folder holds up to there; -1: with nothing."""
+    def start(self, step: int, expected: Mapping[str, int] | None = None) -> None:
+        """Begin after a step, with what the folder holds up to there; -1: with nothing. All of it
+        is read before anything is written; a damaged file is kept beside the new one.
+
+        Args:
+            expected: the numbers of rows and spectra up to there, as `counts` gave them; None: they
+                are not known.
+        """
         self.last = step
         if self._dir is None:
             return
-        (self._dir / RESULT).unlink(missing_ok=True)  # it is that of an earlier end
+        rows, damaged = _rows(self._dir / METRICS)
+        spectra = _spectra(self._dir / SPECTRA)
+        self.record.rows = [row for row in rows if row["step"] <= step]
+        self.record.spectra = [one for one in spectra or () if one.step <= step]
+        if damaged:
+            self._keep(METRICS, f"line(s) {', '.join(map(str, damaged))} cannot be read")
+        if spectra is None:
+            self._keep(SPECTRA, "it cannot be read")
+            (self._dir / SPECTRA).unlink()
+        for name, count in self.counts().items():
+            if expected is not None and (gone := expected.get(name, 0) - count) > 0:
+                log.warning(
+                    "%s: %d of the %d %s up to step %d are gone.",
+                    *(self._dir, gone, expected[name], name, step),
+                )
         self._write(ENVIRONMENT, json.dumps(environment(), indent=1))
-        self.record.rows = [row for row in _rows(self._dir / METRICS) if row["step"] <= step]
-        self._lines.restart("".join(json.dumps(row) + "\n" for row in self.record.rows))
-        read = read_spectra(self._dir / SPECTRA)
-        self.record.spectra = [one for one in read if one.step <= step]
+        self._lines.restart("".join(json.dumps(finite(row)) + "\n" for row in self.record.rows))
+        (self._dir / RESULT).unlink(missing_ok=True)  # it is that of an earlier end
+
+    def counts(self) -> dict[str, int]:
+        """The numbers of rows and spectra so far."""
+        return {"rows": len(self.record.rows), "spectra": len(self.record.spectra)}
 
     def row(self, row: dict[str, Any]) -> None:
         """Append one row of metrics."""
@@ -165,6 +191,15 @@ class Recorder:
         if (self._dir / CONFIG).read_text(encoding="utf-8") != text:
             self._write(CONFIG, text)
 
+    def _keep(self, name: str, why: str) -> None:
+        """Keep a damaged file under a name that is free."""
+        assert self._dir is not None
+        number, beside = 1, self._dir / f"{name}.damaged"
+        while beside.exists():
+            number, beside = number + 1, self._dir / f"{name}.damaged-{number + 1}"
+        self._place.write(beside, (self._dir / name).read_bytes())
+        log.warning("%s: %s: it is kept as %s.", self._dir / name, why, beside.name)
+
     def _write(self, name: str, content: str | dict[str, Any]) -> None:
         assert self._dir is not None
         data = content.encode() if isinstance(content, str) else _packed(content)
@@ -181,18 +216,27 @@ def _packed(arrays: dict[str, Any]) -> bytes:
 def read_spectra(path: Folder) -> list[SpectrumRecord]:
     """The spectra of a spectra.npz, without the nan after the end of shorter rows; none where it is
     missing or cannot be read."""
-    arrays = _arrays(path)
-    if not set(SPECTRUM_NAMES) <= set(arrays):
+    return _spectra(path) or []
+
+
+def _spectra(path: Folder) -> list[SpectrumRecord] | None:
+    """As `read_spectra`; None where the file is there and cannot be read."""
+    if not path.is_file():
         return []
-    records = []
-    for row in zip(*(arrays[name] for name in SPECTRUM_NAMES), strict=True):
-        step, s, rce, rank, cutoff, r_cap, r_eps = row
-        k = int(np.isfinite(s).sum())
-        records.append(
-            SpectrumRecord(
-                int(step), s[:k], rce[: k + 1], int(rank), float(cutoff), int(r_cap), int(r_eps)
+    arrays, records = _arrays(path), []
+    if not set(SPECTRUM_NAMES) <= set(arrays):
+        return None
+    try:
+        for row in zip(*(arrays[name] for name in SPECTRUM_NAMES), strict=True):
+            step, s, rce, rank, cutoff, r_cap, r_eps = row
+            k = int(np.isfinite(s).sum())
+            records.append(
+                SpectrumRecord(
+                    int(step), s[:k], rce[: k + 1], int(rank), float(cutoff), int(r_cap), int(r_eps)
+                )
             )
-        )
+    except (TypeError, ValueError, IndexError):  # arrays that are none of a spectrum
+        return None
     return records
 
 
@@ -201,7 +245,7 @@ def _arrays(path: Folder) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(path.read_bytes())) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+    except Exception:  # of zipfile, zlib, or NumPy's reader of headers
         return {}
 
 
@@ -215,22 +259,26 @@ def _stacked(rows: list[np.ndarray]) -> np.ndarray:
     return np.stack([filled(row) if row.ndim else row for row in rows])
 
 
-def _rows(path: Folder) -> list[dict[str, Any]]:
+def _rows(path: Folder) -> tuple[list[dict[str, Any]], list[int]]:
+    """The rows of a metrics.jsonl, and the numbers of the lines that cannot be read. A last line
+    without its end is that of a killed run: it is neither."""
     if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+        return [], []
+    rows, damaged = [], []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a killed run
-            break
-    return rows
+            rows.append(check_row(json.loads(line), path))
+        except (ValueError, RecursionError):  # a RunError is a ValueError
+            damaged.append(number)
+    return rows, damaged
 
 
 def finite(value: Any) -> Any:
     """A value for JSON, which has neither nan nor infinity: they become null."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
@@ -268,12 +316,13 @@ def environment() -> dict[str, Any]:
 
 def read_record(run_dir: Folder) -> Record:
     """What a run folder holds of a run; what is missing, or cannot be read, is left out."""
-    record = Record(rows=_rows(run_dir / METRICS), spectra=read_spectra(run_dir / SPECTRA))
+    record = Record(rows=_rows(run_dir / METRICS)[0], spectra=read_spectra(run_dir / SPECTRA))
     for name, array in _arrays(run_dir / SOLUTION).items():
         if name.startswith(POINTS):
             record.points[name.removeprefix(POINTS)] = array
         else:
             record.solution[name] = array
-    with suppress(OSError, ValueError):
-        record.result = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, RecursionError):
+        result = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
+        record.result = result if isinstance(result, dict) else {}
     return record

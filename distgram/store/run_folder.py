@@ -220,7 +220,7 @@ class Run:
                 raise RunError(
                     f"{path}, line {number}: expected a JSON object, got {line[:60]!r}."
                 ) from error
-            steps[row["step"]] = _checked(_Row, row, f"{path}, line {number}")
+            steps[row["step"]] = check_row(row, f"{path}, line {number}")
         if not steps:
             raise RunError(f"{path}: holds no whole line: expected at least one logged step.")
         return [steps[step] for step in sorted(steps)]
@@ -259,6 +259,15 @@ class Run:
         except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: not valid JSON: {error}") from error
         return _checked(kind, value, path)
+
+
+def check_row(row: Any, where: object) -> dict[str, Any]:
+    """A row of metrics, whose known fields are of the right kind.
+
+    Raises:
+        RunError: they are not: `where`, the field and its value.
+    """
+    return _checked(_Row, row, where)
 
 
 def _checked(kind: type[_Recorded], value: Any, where: object) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from distgram.errors import ClusterError
+from distgram.errors import ClusterError, UserError
 
 if TYPE_CHECKING:
     from distgram_launch.ray.cluster import Request
@@ -68,6 +68,14 @@ def cluster(address: str | None) -> Iterator[JobSubmissionClient]:
         if not str(error).startswith(("Request failed with status code", "Version check returned")):
             raise
         raise ClusterError(f"{where}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        line = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ClusterError(
+            f"{where}: what it answers is not what Ray's dashboard would "
+            f"({type(error).__name__}: {line}): is the address right?"
+        ) from error
 
 
 def check_room(client: JobSubmissionClient, asked: Request) -> None:

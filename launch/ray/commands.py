@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -166,10 +165,11 @@ def watch(
         ),
     ] = None,
     address: AddressOption = None,
+    trust: options.TrustOption = False,
 ) -> None:
     """Follow a job: the table that `solve` shows, then how it ended. The exit code is its own."""
     if web:
-        return _serve(given, port or 0, address)
+        return _serve(given, port or 0, address, trust)
     if Path(given).is_dir():
         raise ClusterError(f"{given}: is a folder: `distgram watch {given} --web` shows its page.")
     if port is not None:
@@ -198,7 +198,7 @@ def watch(
     raise typer.Exit(code)
 
 
-def _serve(given: str, port: int, address: str | None) -> None:
+def _serve(given: str, port: int, address: str | None, trust: bool) -> None:
     """Serve the page of a run until Ctrl-C: of a folder here, else of a job."""
     from distgram_launch import web
     from distgram_launch.ray import jobs
@@ -213,13 +213,13 @@ def _serve(given: str, port: int, address: str | None) -> None:
                 print()
 
     if Path(given).is_dir():
-        return until_stopped(web.Folder(Path(given)))
+        return until_stopped(web.Folder(Path(given), trust))
     found = False
     try:
         with cluster(address) as client:
             name, _, job = jobs.find(client, given)
             found = True
-            until_stopped(web.FollowedJob(client, name, job))
+            until_stopped(web.FollowedJob(client, name, job, trust))
     except ClusterError as error:
         if found:
             raise
@@ -231,13 +231,16 @@ def _serve(given: str, port: int, address: str | None) -> None:
 
 def _shown(progress: Progress) -> Callable[[str], None]:
     """Rows of metrics go to the table, what the run itself says above it."""
+    from distgram_launch.ray.follow import row_of
+
     begun = False
 
     def show(line: str) -> None:
         nonlocal begun
         kind, _, text = line.partition(" ")
         if kind == "@row":
-            progress.watch(json.loads(text))
+            if (row := row_of(text)) is not None:
+                progress.watch(row)
         elif begun and kind != "@result":
             progress.say(line)
         begun = begun or line.startswith("Running entrypoint for job")  # before it speaks Ray

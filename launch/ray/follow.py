@@ -15,6 +15,7 @@ from distgram_launch import folders
 from distgram_launch.ray.jobs import Job
 
 from distgram.errors import ClusterError
+from distgram.store.run_folder import check_row
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -84,6 +85,14 @@ def follow(client: JobSubmissionClient, name: str, say: Callable[[str], None]) -
                     say(rest)
                 return details
         time.sleep(1.0)
+
+
+def row_of(text: str) -> dict[str, Any] | None:
+    """The row of metrics of a line `@row JSON`, without its first word; None: it is none."""
+    try:
+        return check_row(json.loads(text), "a row of the log")
+    except (ValueError, RecursionError):
+        return None
 
 
 def exit_code(details: JobDetails) -> int:

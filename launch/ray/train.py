@@ -50,8 +50,8 @@ def start(
     config = relocated(config, {name: str(run_dir / name) for name in sources})
     with joined(request, say):
         _check(relocated(config, sources), request)
-        local.make_folder(config, run_dir, sources, force)
-        return _run(config, run_dir, request, watch, say, -1)
+        with local.new_folder(config, run_dir, sources, force):
+            return _run(config, run_dir, request, watch, say, -1)
 
 
 def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say: Say) -> Result:

@@ -102,7 +102,10 @@ def test_what_cannot_be_posed_is_named(decay, old, new, words):
     ("text", "words"),
     [
         ("x\n0.5\n", ["expected what was measured", "u"]),
-        ("x,u,sigma\n0.5,1,0.1\n0.6,1,0\n", ["row 2", "sigma = 0", "> 0"]),
+        ("x,u,sigma\n0.5,1,0.1\n0.6,1,0\n", ["row 2", "'sigma': 0", "> 0"]),
+        ("x,u,sigma\n0.5,1,1e300\n0.6,1,1e-300\n", ["row 1", "'sigma': 1e+300", "median"]),
+        ("x,u,sigma\n0.5,1,1\n0.6,1,1\n0.7,1,1e-9\n", ["row 3", "'sigma': 1e-09", "median"]),
+        ("x,u,sigma\n0.5,1,1e-200\n", ["row 1", "'sigma': 1e-200", "1e-150"]),
         ("x,u\n0.5,1\n1.5,1\n", ["row 2", "x = 1.5 is outside"]),
     ],
 )

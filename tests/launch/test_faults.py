@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from bench import faults
-from cli_runs import metrics
+from cli_runs import Folder, metrics
 from ray_runs import RayRun, config, same
+
+from distgram.store import folder as run_folder
 
 LAYOUT = ("--workers", 2, "--devices-per-worker", 4, "--heartbeat", 10, "--watchdog", 20)
 STEPS = 150  # as in bench/faults.py, whose strikes come after step 20
@@ -99,6 +102,39 @@ def test_storage_that_is_gone_ends_the_run_by_name(tmp_path):
         assert run.end() == 2, run.read("err")
         said = run.read("err").splitlines()[-1]
     assert str(run.run) in said and "Traceback" not in run.read("err")
+
+
+@pytest.mark.cluster
+def test_a_second_job_in_the_folder_of_a_running_one_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder.sole_job, "__defaults__", (1.0,))  # seconds it waits
+    with solve(tmp_path, steps=10**6) as run:
+        run.wait_for_step(STRIKE)
+        same_config = config(tmp_path, 10**6)
+        for command in (
+            ("resume", run.run),
+            ("resume", run.run, "--ray", *LAYOUT),
+            ("solve", same_config, "--out", run.run, "--force", "--devices", 1),
+        ):
+            ended = Folder(tmp_path).call(*command)
+            assert ended.code == 2 and f"process {run.process.pid} on " in ended.err, ended
+        run.wait_for_step(run.step() + 5)  # nothing has happened to it
+        (run.run / "stop").touch()
+        assert run.end() == 0, run.read("err")
+        assert run.rows()[-1]["reason"] == "stop requested"
+
+
+@pytest.mark.cluster
+def test_a_worker_killed_while_it_compiles_comes_back(uninterrupted, tmp_path):
+    with solve(tmp_path) as run:
+        log, until = run.run / "logs" / "rank-1.log", time.monotonic() + 300
+        while not (log.exists() and "pid" in log.read_text(errors="replace")):
+            assert run.process.poll() is None and time.monotonic() < until, run.read("err")
+            time.sleep(0.05)
+        assert run.step() < 1
+        os.kill(run.pid(1), signal.SIGKILL)
+        assert run.end() == 0, run.read("err")
+        assert "workers failed" in run.read("err")
+    assert same(run.run, uninterrupted)
 
 
 def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):

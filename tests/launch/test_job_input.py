@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 from cli_runs import TINY, environment
 from distgram_launch import folders
 from distgram_launch.ray.client import check_room
 from distgram_launch.ray.cluster import request, take_variables
+from distgram_launch.ray.follow import row_of
 from distgram_launch.ray.jobs import Job, changed, found_in
+from synthetic_runs import make_run
 
 from distgram.config.schema import load
 from distgram.errors import ClusterError, ConfigError
@@ -43,6 +47,19 @@ def test_a_copy_leaves_out_checkpoints_that_are_not_sealed(tmp_path):
     assert not any("tmp" in name for name in copied)
     folders.copy(run, tmp_path / "light", without=("checkpoints",))
     assert [p.name for p in (tmp_path / "light").iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_fetch_into_a_folder_that_is_there_is_refused(tmp_path):
+    run, out = make_run(tmp_path / "run"), tmp_path / "mine"
+    (run / "job.lock").write_text("process 1 on far\n")
+    out.mkdir()
+    (out / "thesis.txt").write_text("all of it")
+    with pytest.raises(ClusterError, match="is there already: choose another --out"):
+        folders.fetch(str(run), out)
+    assert (out / "thesis.txt").read_text() == "all of it" and len(list(out.iterdir())) == 1
+    folders.fetch(str(run), tmp_path / "new")
+    assert (tmp_path / "new" / "config.toml").is_file()
+    assert not (tmp_path / "new" / "job.lock").exists()
 
 
 def test_a_stop_is_asked_for_where_there_is_a_run(tmp_path):
@@ -106,6 +123,40 @@ def test_a_server_that_is_no_ray_cluster(folder):
         sentence = folder.call("ps", "--address", f"http://127.0.0.1:{server.server_port}").sentence
         server.shutdown()
     assert "Version check returned" in sentence
+
+
+@pytest.mark.parametrize("answer", ["{}", "[]", "[1]", "3", "null", '{"a": {}}', "no JSON"])
+@pytest.mark.parametrize("command", [("ps",), ("logs", "dg-a-000000"), ("watch", "dg-a-000000")])
+def test_a_server_that_only_looks_like_a_ray_cluster(folder, answer, command):
+    version = {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps(version) if "version" in self.path else answer
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format, *args):
+            """Nothing."""
+
+        do_HEAD = do_GET
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        ended = folder.call(*command, "--address", url)
+        server.shutdown()
+    assert ended.code in (0, 2) and "Traceback" not in ended.err
+    if ended.code == 2:
+        assert url in ended.err
+
+
+def test_a_row_of_a_log_that_is_none_is_passed_over():
+    assert row_of('{"step": 1, "seconds": 0.5}') == {"step": 1, "seconds": 0.5}
+    for text in ("{", "[1]", "{}", '{"step": "a", "seconds": 1}', "[" * 10**5):
+        assert row_of(text) is None
 
 
 def test_all_living_hosts_are_counted(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 import threading
@@ -69,7 +70,12 @@ def test_a_folder_is_served_as_it_grows_and_to_this_machine_only(tmp_path):
         assert server.server_address[0] == "127.0.0.1"
         status, text, headers = get(server, "/")
         assert status == 200 and "heat, run" in text and Page(text).links == ["a"]
-        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        assert get(server, "/")[2]["Content-Security-Policy"] != policy  # a nonce for each answer
+        (nonce,) = re.findall("'nonce-([^']+)'", policy)
+        assert f'<script nonce="{nonce}">' in text
+        assert "script-src" not in get(server, "/report")[2]["Content-Security-Policy"]
         told = json.loads(get(server, "/now")[1])
         assert told["state"].startswith("going on; last logged") and not told["ended"]
         assert "Convergence against steps; at step 19: " in told["html"]

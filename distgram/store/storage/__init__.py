@@ -16,37 +16,45 @@ from pathlib import Path
 from etils import epath
 
 from distgram.errors import StorageError
-from distgram.store.storage.base import Folder, Lines, Storage, Tail
+from distgram.store.storage.base import LOCK_S, Folder, Lines, Storage, Tail
 from distgram.store.storage.bucket import Bucket
 from distgram.store.storage.file_system import FileSystem
 
 __all__ = [
+    "LOCK_S",
     "Folder",
     "Lines",
     "Storage",
     "StorageError",
     "Tail",
     "absolute",
+    "check_path",
     "files",
     "folder",
     "of",
 ]
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+(.*)")
+PATTERN = re.compile(r"[*?\[\]\\]")
 # Other names by which the same bucket is known.
 ALIASES = ("gs", "gcs")
 
 
 def folder(path: str | os.PathLike[str]) -> Folder:
-    """A path of a file system, or gs://BUCKET/PATH.
+    """A path of a file system, or gs://BUCKET/PATH; ~ is the user's home.
 
     Raises:
-        StorageError: a URL of another kind, no name in the bucket, or gcsfs is missing.
+        StorageError: no path, a URL of another kind, no name in the bucket, or gcsfs is missing.
     """
     text = os.fspath(path)
+    if not text or "\0" in text:
+        raise StorageError(f"{text!r}: expected a path, or gs://BUCKET/PATH.")
     matched = SCHEME.fullmatch(text)
     if matched is None:
-        return Path(text)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise StorageError(f"{text!r}: {error}: expected a path.") from error
     scheme, rest = matched[1].lower(), matched[2].strip("/")
     if scheme not in ALIASES:
         near = difflib.get_close_matches(scheme, [*ALIASES, "file"], n=1, cutoff=0.0)[0]
@@ -63,6 +71,19 @@ def folder(path: str | os.PathLike[str]) -> Folder:
         )
     _fresh_listings()
     return epath.Path(f"gs://{rest}")
+
+
+def check_path(path: Folder) -> None:
+    """Check that checkpoints can be read back from below a path: Orbax takes it for a pattern.
+
+    Raises:
+        StorageError: the character, and what to do.
+    """
+    if found := PATTERN.search(str(path)):
+        raise StorageError(
+            f"{str(path)!r}: checkpoints cannot be read back from a path with {found[0]!r}: "
+            "expected one without * ? [ ] and \\: choose another folder, or rename this one."
+        )
 
 
 def absolute(path: Folder) -> Folder:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from etils import epath
 
+# The processes of a job that was killed are gone by then.
+LOCK_S = 30.0
 # A folder or a file of either kind: joined, listed and read alike.
 Folder = Path | epath.Path
 
@@ -62,7 +64,12 @@ class Storage(ABC):
 
     @abstractmethod
     def write(self, path: Folder, data: bytes) -> None:
-        """Write a file whole or not at all: a full disk leaves the old one."""
+        """Write a file whole or not at all, to last: a full disk, or a power cut, leaves the old
+        file or the new one."""
+
+    @abstractmethod
+    def settle(self, folder: Folder) -> None:
+        """Bring to the disk what other programs have written into a folder, and its name."""
 
     @abstractmethod
     def lines(self, path: Folder) -> Lines:
@@ -81,9 +88,13 @@ class Storage(ABC):
         """Bytes free where a folder is; -1: it cannot be reached."""
 
     @abstractmethod
-    def sole_writer(self, folder: Folder) -> AbstractContextManager[None]:
-        """Inside, no other job writes into this folder.
+    def locked(self, path: Folder, wait_s: float = LOCK_S) -> AbstractContextManager[None]:
+        """Inside, no other process holds the lock of this path, a file that is there meanwhile and
+        says who holds it.
+
+        Args:
+            wait_s: seconds to wait for another process to let go of the lock.
 
         Raises:
-            StorageError: another one does.
+            StorageError: another process holds it: its pid and its host.
         """

@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from distgram.errors import StorageError
-from distgram.store.storage.base import Folder, Lines, Storage, Tail
+from distgram.store.storage.base import LOCK_S, Folder, Lines, Storage, Tail
 
 if TYPE_CHECKING:
     import tensorstore
@@ -52,6 +52,9 @@ class Bucket(Storage):
         with _as_os_error(path):
             path.write_bytes(data)
 
+    def settle(self, folder: Folder) -> None:
+        """Nothing to do: an object that is there is there to stay."""
+
     def lines(self, path: Folder) -> Lines:
         return ObjectLines(path)
 
@@ -65,7 +68,7 @@ class Bucket(Storage):
         """A bucket has no end."""
         return sys.maxsize
 
-    def sole_writer(self, folder: Folder) -> AbstractContextManager[None]:
+    def locked(self, path: Folder, wait_s: float = LOCK_S) -> AbstractContextManager[None]:
         """Nothing to do: see `ObjectLines.sync`."""
         return nullcontext()
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from distgram.errors import StorageError
-from distgram.store.storage.base import Folder, Lines, Storage, Tail
+from distgram.store.storage.base import LOCK_S, Folder, Lines, Storage, Tail
 
-# The processes of a job that was killed are gone by then.
-LOCK_S = 30.0
+POLL_S = 0.2
 
 
 class FileSystem(Storage):
@@ -30,8 +30,18 @@ class FileSystem(Storage):
 
     def write(self, path: Folder, data: bytes) -> None:
         partial = path.with_name(path.name + ".tmp")
-        partial.write_bytes(data)
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # before the rename: a power cut could leave an empty file
         partial.replace(path)
+        _sync(path.parent)
+
+    def settle(self, folder: Folder) -> None:
+        for path in folder.rglob("*"):
+            _sync(path)
+        _sync(folder)
+        _sync(folder.parent)
 
     def lines(self, path: Folder) -> Lines:
         return FileLines(path)
@@ -49,27 +59,54 @@ class FileSystem(Storage):
             return -1
 
     @contextmanager
-    def sole_writer(self, folder: Folder) -> Iterator[None]:
-        """A lock, which ends with the process that holds it."""
-        descriptor, until = os.open(folder, os.O_RDONLY), time.monotonic() + LOCK_S
+    def locked(self, path: Folder, wait_s: float = LOCK_S) -> Iterator[None]:
+        """A lock of the system, which ends with the process that holds it: a file that was left
+        behind locks nothing."""
+        descriptor = _lock(path, time.monotonic() + wait_s)
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    if time.monotonic() > until:
-                        raise StorageError(
-                            f"{folder}: another process is solving in it: wait for its end, or "
-                            f"touch {folder / 'stop'} to ask for it."
-                        ) from error
-                    time.sleep(0.5)
-                    continue
-                except OSError:  # storage without locks
-                    pass
-                break
             yield
         finally:
+            with suppress(OSError):  # the storage is gone
+                path.unlink()
             os.close(descriptor)
+
+
+def _lock(path: Folder, until: float) -> int:
+    """The descriptor of a file, locked."""
+    while True:
+        # a file and no folder: NFS locks only what may be written
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(descriptor, 300).decode(errors="replace").strip()
+            os.close(descriptor)
+            if time.monotonic() >= until:
+                raise StorageError(
+                    f"{path.parent}: {owner or 'another process'} is solving in it: wait for its "
+                    f"end, or touch {path.with_name('stop')} to ask for it."
+                ) from error
+            time.sleep(POLL_S)
+            continue
+        except OSError:  # storage without locks
+            pass
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+        os.close(descriptor)  # whoever held it has removed it since
+    os.ftruncate(descriptor, 0)
+    with suppress(OSError):  # a full disk: it is locked all the same
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return descriptor
+
+
+def _sync(path: Folder) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class FileLines(Lines):
