@@ -106,9 +106,9 @@ def solve(
         seed=seed,
         **given,
     )
-    for name, given in (("steps", steps), ("tolerance", tolerance)):
-        if given is not None:
-            setup = replace(setup, limits=replace(setup.limits, **{name: given}))
+    for name, limit in (("steps", steps), ("tolerance", tolerance)):
+        if limit is not None:
+            setup = replace(setup, limits=replace(setup.limits, **{name: limit}))
     mesh = mesh or make_mesh()
     described, place, alone = describe(setup), None, nullcontext()
     if run_dir is not None:

@@ -66,25 +66,35 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
         the loss is less; λ and the like go on.
     """
     points, mesh, slabs = stage.points(), stage.mesh, stage.setup.slabs
-    warm = slabs is not None and slabs.warm_start and before is not None and old is not None
-    theta = stage.model.theta0
-    if warm:
-        (first, last), (was, until) = stage.interval, old.interval
-        rate = (last - first) / (until - was)
-        shift = rate - 1.0 + 2.0 * (first - was) / (until - was)  # of time mapped to [-1, 1]
-        same = stretched(old.model, before.best_theta, stage.problem.time, rate, shift)
-        both = jnp.stack([before.best_theta, same])  # as far on in its slab, or at the same time
-        losses = jax.jit(lambda system, both, points: system.rows(both[0], points).losses(both))
-        theta = both[np.nanargmin(np.asarray(losses(stage.residual, both, points)))]
+    theta, method = stage.model.theta0, None
+    if slabs is not None and slabs.warm_start and before is not None and old is not None:
+        theta = _warm(stage, points, before, old)
+        if isinstance(stage.setup.rule, Rule):
+            method = stage.setup.rule.moved(before.method[0], np.asarray(np.inf))
     theta = replicate(mesh, theta)
-    method = first_method_state(stage, theta, points)
-    if warm and stage.setup.rule.uses_spectrum:
-        method = (stage.setup.rule.moved(before.method[0], np.asarray(np.inf)), method[1])
-    method = replicate(mesh, method)
+    first = first_method_state(stage, theta, points)
+    method = replicate(mesh, first if method is None else (method, first[1]))
     quiet_alarm, way = quiet(len(stage.terms)), begin(stage.problem.outputs)
     unset = float("inf")
-    step, first = (before.step, before.first_loss) if before is not None else (0, unset)
-    return State(theta, method, points, theta, step, unset, step, first, quiet_alarm, way)
+    step, loss = (before.step, before.first_loss) if before is not None else (0, unset)
+    return State(theta, method, points, theta, step, unset, step, loss, quiet_alarm, way)
+
+
+def _warm(
+    stage: Stage, points: tuple[Points, ...], before: State, old: Stage
+) -> Float[Array, " p"]:
+    """The parameters with which a time slab starts: those of the state before, as far on in their
+    slab or at the same times, where the loss is less."""
+    (first, last), (was, until) = stage.interval, old.interval
+    rate = (last - first) / (until - was)
+    shift = rate - 1.0 + 2.0 * (first - was) / (until - was)  # of time mapped to [-1, 1]
+    axis = stage.problem.time
+    assert axis is not None
+    same = stretched(old.model, before.best_theta, axis, rate, shift)
+    both = jnp.stack([before.best_theta, same])
+    losses = jax.jit(lambda system, both, points: system.rows(both[0], points).losses(both))
+    found = np.asarray(losses(stage.residual, both, points))
+    return both[int(np.argmin(np.where(np.isfinite(found), found, np.inf)))]
 
 
 def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
@@ -153,7 +163,9 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
     _, read, meta = checkpoints.restore(like)
     frozen = [np.asarray(theta) for theta in read.pop("frozen")]
     way = Way(*map(np.asarray, read.pop("way")))
-    numbers = {name: meta[name] for name in ("step", "best_loss", "best_step", "first_loss")}
+    numbers: dict[str, Any] = {
+        name: meta[name] for name in ("step", "best_loss", "best_step", "first_loss")
+    }
     numbers = {k: float("inf") if v is None else v for k, v in numbers.items()}
     read["points"] = tuple(Points(*p) for p in read["points"])
     state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"]), way=way))
