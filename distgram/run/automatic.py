@@ -25,17 +25,24 @@ from distgram.geometry.regions import Faces
 from distgram.linalg.rows import Points
 from distgram.net.mlp import MLP
 from distgram.pde.problem import Problem, Term
+from distgram.points.adaptive.fresh import Fresh
+from distgram.points.adaptive.placement import Growth
 from distgram.points.draw import Draw, fixed_count
 from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.run.setup import Slabs
 from distgram.run.slabs import slab, slab_edges
 
-HIDDEN = (24, 24)
+HIDDEN = (24, 24)  # of one time slab
+HIDDEN_AT_ONCE = (32, 32)  # of a whole problem
 GAIN = 1.5
 RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5)
 SLABS = Slabs(slabs=5, halve_after=60, fall=1e-5)
 # Equations a parameter: enough that few networks fit them all and are wrong between the points.
 ROWS_PER_PARAMETER = 2.5
+# The points stay, and become GROWTH times as many, MOST times at most, where the equation holds at
+# them only: a move would disturb steps that converge.
+GROWTH, MOST = 2.0, 8.0
+NEVER = 10**9
 # Points of a term of which traces are taken.
 TRACED = 256
 
@@ -43,21 +50,26 @@ TRACED = 256
 def choices(problem: Problem) -> dict[str, Any]:
     """The arguments of `distgram.solve` for a problem of which nothing else is said."""
     periodic = problem.periods is not None and any(problem.periods)
-    network = MLP(HIDDEN, gain=GAIN, features="periodic" if periodic else "normalize")
+    slabs = SLABS if _can_be_cut(problem) else None
+    hidden = HIDDEN if slabs else HIDDEN_AT_ONCE
+    points = _points(problem, hidden)
+    moving = sum(points[t.name].count for t in problem.terms if fixed_count(t) is None)
+    grow = Growth(round(MOST * moving), GROWTH)
     return {
-        "network": network,
-        "points": _points(problem),
+        "network": MLP(hidden, gain=GAIN, features="periodic" if periodic else "normalize"),
+        "points": points,
         "rule": RULE,
-        "slabs": SLABS if _can_be_cut(problem) else None,
+        "placement": Fresh(every=NEVER, grow=grow) if moving else None,
+        "slabs": slabs,
         "balance": True,
     }
 
 
-def _points(problem: Problem) -> dict[str, Draw]:
+def _points(problem: Problem, hidden: tuple[int, ...]) -> dict[str, Draw]:
     """Points by term: inside as many as ROWS_PER_PARAMETER asks for, on the boundary the square
     root of that on each face, or of many dimensions a third of it."""
     d = problem.dim
-    sizes = [2 * d if problem.periods else d, *HIDDEN, problem.outputs]
+    sizes = [2 * d if problem.periods else d, *hidden, problem.outputs]
     parameters = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
     inside = [t for t in problem.terms if fixed_count(t) is None and not _on_faces(t)]
     count = round(ROWS_PER_PARAMETER * parameters / max(len(inside), 1))

@@ -55,10 +55,12 @@ class Moving:
 
     def __call__(self, state: State, moment: Moment) -> State:
         begins = state.step == moment.begun  # the points were just drawn
-        if moment.reason or begins or not self._due(state.step):
+        if moment.reason or begins:
             return state
         if self._grows(state):
             moment.grow = True
+            return state
+        if not self._due(state.step):
             return state
         state = self.move(state)
         self.clock.lap("placing points")
@@ -113,7 +115,7 @@ class Moving:
         return self.stage.growth < self.stage.last_growth and placement.grow.divides(step)
 
     def _grows(self, state: State) -> bool:
-        """Whether the points become more, at a step where they are due."""
+        """Whether the points become more: on schedule, or as soon as the alarm asks for it."""
         placement, stage = self.stage.setup.placement, self.stage
         if placement is None or placement.grow is None or stage.growth >= stage.last_growth:
             return False
