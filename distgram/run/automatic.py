@@ -33,7 +33,8 @@ from distgram.run.setup import Slabs
 from distgram.run.slabs import slab, slab_edges
 
 HIDDEN = (24, 24)  # of one time slab
-HIDDEN_AT_ONCE = (32, 32)  # of a whole problem
+HIDDEN_AT_ONCE = (32, 32)  # of a whole problem in up to LOW dimensions
+LOW = 3
 GAIN = 1.5
 RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5)
 SLABS = Slabs(slabs=5, halve_after=60, fall=1e-5)
@@ -51,7 +52,7 @@ def choices(problem: Problem) -> dict[str, Any]:
     """The arguments of `distgram.solve` for a problem of which nothing else is said."""
     periodic = problem.periods is not None and any(problem.periods)
     slabs = SLABS if _can_be_cut(problem) else None
-    hidden = HIDDEN if slabs else HIDDEN_AT_ONCE
+    hidden = HIDDEN if slabs or problem.dim > LOW else HIDDEN_AT_ONCE
     points = _points(problem, hidden)
     moving = sum(points[t.name].count for t in problem.terms if fixed_count(t) is None)
     grow = Growth(round(MOST * moving), GROWTH)
