@@ -57,7 +57,8 @@ def keep(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> Way:
 
 def rms(u: Float[np.ndarray, "n m"]) -> float:
     """The root of the mean square."""
-    return float(np.sqrt(np.mean(u**2)))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a run that blew up
+        return float(np.sqrt(np.mean(u**2)))
 
 
 def handed_on(own: float | None, before: float | None, growth: float) -> float | None:
