@@ -120,6 +120,7 @@ def _build(function: Callable[..., Any], what: str, parameters: Mapping[str, Any
                 f"{what}: unknown parameter {key!r}: "
                 + (nearest(key, known) if known else "it takes none.")
             )
+    jax.config.update("jax_enable_x64", True)  # before the problem makes arrays
     problem = function(**parameters)
     if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         jax.config.update("jax_enable_x64", True)

@@ -150,10 +150,10 @@ def run(
         session.begin(stage, meta)
         judge = Judge(setup.limits, session.clock, caught, session.asked_to_stop)
         moment, compiled = None, None
+        listener.alive(True)
         while True:  # stages: time slabs, growth of the points
             with session.clock.pause():
                 if compiled is None or not stage.compiles_as(compiled.stage):
-                    listener.alive(True)
                     compiled = Compiled.of(stage, state, session.clock)
                 step, measure, moving = compiled.serving(stage)
                 hooks = (
