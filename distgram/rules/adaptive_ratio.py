@@ -130,6 +130,11 @@ class AdaptiveRatio(Rule):
         # The wait for a halving begins anew; L₀ is a height, to an order of magnitude.
         return state._replace(reference=loss, waited=np.asarray(0))
 
+    def begun(self, state):
+        # λ goes on; L₀ is that of the slab, so that an excursion goes as high as its own start.
+        unset = np.asarray(np.inf)
+        return state._replace(first=unset, reference=unset, waited=np.asarray(0))
+
     def _window(
         self, spectrum: Spectrum, theta: Float[Array, " p"], state: AdaptiveRatioState
     ) -> tuple[Array, Float[Array, " t"]]:

@@ -80,6 +80,11 @@ class Method(abc.ABC):
         compared with any loss before. By default the state holds none."""
         return state
 
+    def begun(self, state: Any) -> Any:
+        """The state with which a time slab begins, from that of the slab before: no loss before is
+        to be compared with. By default as if the points had moved."""
+        return self.moved(state, np.asarray(np.inf))
+
 
 def check_validation(method: Method) -> None:
     """Raise a RuleError where a method asks for no point to be validated at."""

@@ -70,7 +70,7 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
     if slabs is not None and slabs.warm_start and before is not None and old is not None:
         theta = _warm(stage, points, before, old)
         if isinstance(stage.setup.rule, Rule):
-            method = stage.setup.rule.moved(before.method[0], np.asarray(np.inf))
+            method = stage.setup.rule.begun(before.method[0])
     theta = replicate(mesh, theta)
     first = first_method_state(stage, theta, points)
     method = replicate(mesh, first if method is None else (method, first[1]))
