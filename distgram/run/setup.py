@@ -240,8 +240,11 @@ class Setup:
 
     def with_values(self, found: Mapping[str, float] | None = None) -> Problem:
         """The problem with unknown coefficients at their initial values, or at those found: its
-        solution is then not that of the run, and is not known."""
+        solution is then not that of the run, and is not known. An output transform that is not
+        used, and that time slabs could not go on from, is left out."""
         if isinstance(self.problem, Problem):
+            if self.slabs is not None and not self.hard_constraint:
+                return replace(self.problem, constraint=None)
             return self.problem
         values = {name: unknown.initial for name, unknown in self.unknown.items()}
         problem = self.pose(values | dict(found or {}))

@@ -322,7 +322,6 @@ def first_edges(setup: Setup, whole: Problem) -> tuple[float, ...]:
     for term in whole.terms:
         if isinstance(term.region, Measurements):
             raise ProblemError(f"data.{term.name} with [time]: expected no [data]; leave one out.")
-    whole = whole if setup.hard_constraint else replace(whole, constraint=None)
     edges = slab_edges(whole, setup.slabs.edges or setup.slabs.count)
 
     def check(problem: Problem) -> None:
@@ -337,9 +336,8 @@ def build_base(setup: Setup, whole: Problem) -> Part:
     """What the network is made for: the problem, or its first time slab as the setup has it."""
     if setup.slabs is None:
         return Part(whole, build_model(setup, whole))
-    soft = whole if setup.hard_constraint else replace(whole, constraint=None)
     begin, end = first_edges(setup, whole)[:2]
-    problem = slab(soft, begin, end, None)
+    problem = slab(whole, begin, end, None)
     return Part(problem, build_model(setup, problem))
 
 
@@ -357,7 +355,6 @@ def build_parts(
     """
     if setup.slabs is None:
         return (base,)
-    whole = whole if setup.hard_constraint else replace(whole, constraint=None)
     return march(whole, edges, base, frozen, known)
 
 

@@ -16,6 +16,7 @@ from distgram.config.build import setup
 from distgram.errors import ConfigError
 from distgram.linalg.mesh import make_mesh
 from distgram.net.mlp import MLP, stretched
+from distgram.pde.problem import HardConstraint
 from distgram.pde.registry import get
 from distgram.run import automatic
 from distgram.run.ends import unmoved
@@ -231,3 +232,30 @@ def test_a_run_is_no_success_where_its_error_is_above_what_was_asked():
     ended = replace(result, tolerance=None, error_estimate=0.5)
     assert "is 0.5" in str(ended.unsolved)
     assert replace(ended, error_estimate=1e-3).unsolved is None
+
+
+def test_soft_slabs_of_a_problem_whose_transform_they_could_not_go_on_from(tmp_path):
+    """Its transform holds a velocity, which a slab does not hand on: without it the run ends well,
+    and its folder can be read."""
+    box = dg.Box((0, 0), (1, 1))
+    terms = {
+        "interior": dg.Term(lambda u: lambda x: dg.partial(u, 0, 2)(x), 0.0, box),
+        "initial": dg.Term(dg.value, 1.0, box.start()),
+        "velocity": dg.Term(lambda u: dg.partial(u, 0), 0.0, box.start()),
+    }
+    constraint = HardConstraint(jnp.ones_like, lambda x: x[:1] ** 2, ("initial", "velocity"))
+    problem = dg.Problem(box, terms, exact=1.0, time=0, constraint=constraint)
+    points = {"interior": 20, "initial": 5, "velocity": 5}
+    solution = dg.solve(
+        problem,
+        network=MLP((4,)),
+        points=points,
+        slabs=Slabs(2),
+        steps=2,
+        run_dir=tmp_path / "run",
+        progress=False,
+    )
+    assert solution.result is not None and len(solution.result.slabs or ()) == 2
+    assert (tmp_path / "run" / "result.json").is_file()
+    x = np.array([[0.9, 0.5]])
+    np.testing.assert_array_equal(dg.load(tmp_path / "run", problem=problem)(x), solution(x))
