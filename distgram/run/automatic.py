@@ -1,19 +1,18 @@
 """What is chosen where a user gives the problem alone: network, points, rule, time slabs, weights.
 
 One policy for all equations. It knows the dimension, the domain, which coordinate is time, periods,
-the terms and their kinds; never the solution. tests/bench/README.md shows what each part is worth.
+the terms and their kinds; never the solution. tests/bench/suite.py measures it.
 
 - The network is small, and its points are few: many cheap steps of second order reach what few dear
   ones do not.
-- Time is cut into slabs, each solved to the end before the next begins: a short stretch of time is
-  an easy problem. A slab that does not converge is cut in half. All are compiled once.
+- Time is cut only where the whole of it does not converge: into halves, and these again. Each slab
+  is solved to the end before the next begins, and all are compiled once.
 - Each term's rows of the Jacobian get the same mean square at the start, see `balance`.
 - Steps are corrected for the bend of the residual, and leave plateaus uphill (`AdaptiveRatio`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,7 +36,7 @@ HIDDEN_AT_ONCE = (32, 32)  # of a whole problem in up to LOW dimensions
 LOW = 3
 GAIN = 1.5
 RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5, patience=10)
-SLABS = Slabs(slabs=5, halve_after=60, fall=1e-5)
+SLABS = Slabs(slabs=1, halve_after=100, fall=1e-5)
 # Equations a parameter: enough that few networks fit them all and are wrong between the points.
 ROWS_PER_PARAMETER = 2.5
 # The points stay, and become GROWTH times as many, MOST times at most, where the equation holds at
@@ -132,11 +131,3 @@ def balance(stage: Any) -> dict[str, float]:
     found = np.where(np.isfinite(found) & (found > 0), found, 1.0) * weights
     factors = found.max() / found
     return {t.name: float(f) for t, f in zip(stage.terms, factors, strict=True)}
-
-
-def in_words(given: Mapping[str, Any]) -> str:
-    """What was chosen, in a line."""
-    network, slabs = given["network"], given["slabs"]
-    points = ", ".join(f"{name} {draw.count}" for name, draw in given["points"].items())
-    time = f", {slabs.count} time slabs" if slabs else ""
-    return f"chosen: {list(network.hidden)} {network.activation}, points: {points}{time}"

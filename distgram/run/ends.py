@@ -270,6 +270,12 @@ class Result:
                 f"not solved: the estimated relative error {found}, above the tolerance {asked:g}; "
                 "more steps, more time, or a larger network may reach it"
             )
+        timed = self.reason in ("time budget", "time share")
+        if error is None and timed and self.steps >= SETTLED_STEPS:
+            return (
+                "not solved: the residual has fallen too little for an estimate of the error; more "
+                "time, or a larger network may help"
+            )
         if error is not None and error > UNSOLVED:
             return (
                 f"not solved: the estimated relative error is {error:.1g}; more steps, more time, "

@@ -65,7 +65,7 @@ def test_choices_follow_the_problem():
 def test_solve_with_nothing_but_a_problem_takes_the_choices():
     solution = dg.solve(get("heat"), steps=2, progress=False)
     assert solution.setup.network == automatic.choices(get("heat"))["network"]
-    assert solution.result is not None and len(solution.result.slabs or ()) == 5
+    assert solution.result is not None and len(solution.result.slabs or ()) == 1
     fixed = dg.solve(get("heat"), network=MLP((4,)), steps=1, progress=False)
     assert fixed.setup.slabs is None and not fixed.setup.balance
 
@@ -232,6 +232,8 @@ def test_a_run_is_no_success_where_its_error_is_above_what_was_asked():
     ended = replace(result, tolerance=None, error_estimate=0.5)
     assert "is 0.5" in str(ended.unsolved)
     assert replace(ended, error_estimate=1e-3).unsolved is None
+    timed = replace(ended, error_estimate=None, reason="time budget")
+    assert timed.unsolved is None and "too little" in str(replace(timed, steps=99).unsolved)
 
 
 def test_soft_slabs_of_a_problem_whose_transform_they_could_not_go_on_from(tmp_path):
