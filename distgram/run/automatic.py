@@ -66,8 +66,8 @@ def choices(problem: Problem) -> dict[str, Any]:
 
 
 def _points(problem: Problem, hidden: tuple[int, ...]) -> dict[str, Draw]:
-    """Points by term: inside as many as ROWS_PER_PARAMETER asks for, on the boundary the square
-    root of that on each face, or of many dimensions a third of it."""
+    """Points by term: inside as many as ROWS_PER_PARAMETER asks for; on each face of a boundary in
+    up to two dimensions 2.5 times the square root of that, on one in more dimensions half of it."""
     d = problem.dim
     sizes = [2 * d if problem.periods else d, *hidden, problem.outputs]
     parameters = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))

@@ -136,7 +136,7 @@ class Setup:
             gives it, which must not branch on their values.
         network: its description, or a flax.nnx module x (d,) -> u (m,).
         points: of every term that is left to the loss, by name, a number or a Draw; None: as many
-            as `stage.default_draw` says.
+            as `terms.default_draw` says.
         rule: a Rule or a Baseline. factorization: None: chosen by shape and memory.
         placement: moves points between steps; None: they stay.
         slabs: None: time is not cut.

@@ -11,8 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from distgram.errors import ProblemError, RuleError, nearest
-from distgram.geometry.regions import Faces
+from distgram.errors import ProblemError, RuleError
 from distgram.linalg.dual import Dual
 from distgram.linalg.factorization import Factorization
 from distgram.linalg.gram import Gram
@@ -21,7 +20,7 @@ from distgram.linalg.randomized import Randomized
 from distgram.linalg.rows import Points, Residual, lay_out
 from distgram.linalg.tsqr import TSQR
 from distgram.net.network import FlatModel, Network, flatten
-from distgram.net.unknown import Inverse, posed
+from distgram.net.unknown import Inverse
 from distgram.pde.measurements import Measurements
 from distgram.pde.problem import Problem, Term
 from distgram.points.draw import (
@@ -29,9 +28,7 @@ from distgram.points.draw import (
     draw,
     draw_held_out,
     draw_validation,
-    fixed_count,
     variance,
-    weighted,
 )
 from distgram.points.growth import begun, check_placement, grown, last_growth, total
 from distgram.run.checks import (
@@ -45,6 +42,7 @@ from distgram.run.checks import (
 )
 from distgram.run.setup import Setup
 from distgram.run.slabs import Marching, Part, halved, held, march, slab, slab_edges
+from distgram.run.terms import open_terms, wanted
 
 UNLIMITED_GIB = 1e9
 # The factorizations whose bytes the plan knows.
@@ -356,59 +354,6 @@ def build_parts(
     if setup.slabs is None:
         return (base,)
     return march(whole, edges, base, frozen, known)
-
-
-def open_terms(setup: Setup, problem: Problem) -> tuple[Term, ...]:
-    """The terms that are left to the loss, weighted as their points say; `points` must name exactly
-    those of them that have no points of their own."""
-    constraint = problem.constraint if setup.hard_constraint else None
-    hard = constraint.satisfies if constraint else ()
-    terms = [t for t in problem.terms if t.name not in hard]
-    if not terms:
-        raise ProblemError(f"problem {problem.name!r}: the hard constraint leaves no term.")
-    if setup.points is not None:
-        names = [t.name for t in terms]
-        for name in setup.points:
-            if name in hard:
-                raise ProblemError(
-                    f"points.{name}: the hard constraint satisfies this term exactly; leave it out."
-                )
-            if name not in names:
-                raise ProblemError(f"points.{name}: no such term: {nearest(name, names)}")
-        for term in terms:
-            if term.name not in setup.points and fixed_count(term) is None:
-                raise ProblemError(
-                    f"points.{term.name} is missing: term {term.name!r} has no points."
-                )
-    if setup.unknown:
-        terms = [t if isinstance(t.region, Measurements) else posed(t, setup.pose) for t in terms]
-    draws = wanted(setup, terms)
-    return tuple(weighted(t, draws[t.name]) for t in terms)
-
-
-def wanted(setup: Setup, terms: Sequence[Term]) -> dict[str, Draw]:
-    """The points of every term as they are asked for, before any growth."""
-    given = setup.points or {}
-    draws = {}
-    for term in terms:
-        asked = given.get(term.name)
-        if asked is None:
-            draws[term.name] = default_draw(term)
-        else:
-            draws[term.name] = asked if isinstance(asked, Draw) else Draw(asked)
-    return draws
-
-
-def default_draw(term: Term) -> Draw:
-    """The points of a term where none are asked for: all of a fixed set; 256 of a boundary in up to
-    two dimensions, 1024 beyond; 2048 of another region in up to two dimensions, 8192 beyond."""
-    fixed = fixed_count(term)
-    if fixed is not None:
-        return Draw(fixed)
-    low = term.region.dim <= 2
-    if isinstance(term.region, Faces):
-        return Draw(256 if low else 1024)
-    return Draw(2048 if low else 8192)
 
 
 def plan_step(setup: Setup, shape: Shape) -> Plan:
