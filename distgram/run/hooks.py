@@ -157,12 +157,18 @@ class Session:
     def estimate(self, measure: Measure, state: State, row: dict[str, Any]) -> float | None:
         """The estimate of the relative L2 error at a row; in a time slab with the error that it
         began with."""
+        error, size = self.error(measure, state, row)
+        return None if error is None else error / size
+
+    def error(
+        self, measure: Measure, state: State, row: dict[str, Any], growth: float = 1.0
+    ) -> tuple[float | None, float]:
+        """The estimate of the rms error at a row, with what a time slab began with, grown by a
+        factor; and the rms of the solution."""
         own = estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
         size = rms(measure.compared)
-        if not self.slabs or own is None:
-            return own
-        handed = handed_on(own * size, self.slabs[-1]["error"], 1.0)
-        return None if handed is None else handed / size
+        before = self.slabs[-1]["error"] if self.slabs else 0.0
+        return handed_on(None if own is None else own * size, before, growth), size
 
     def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
         """The row of the best parameters, which are the solution."""
@@ -175,12 +181,8 @@ class Session:
     ) -> dict[str, Any]:
         """Note how a time slab, or the whole run, has ended; the row of its solution."""
         row, steps = self.best_row(measure, stage, state, moment), state.step - moment.begun
-        own = estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
-        size, error = rms(measure.compared), None
-        if own is not None:
-            before = self.slabs[-1]["error"] if self.slabs else 0.0
-            growth = measure.growth(state.best_theta) if stage.setup.slabs else 1.0
-            error = handed_on(own * size, before, growth)
+        growth = measure.growth(state.best_theta) if self.slabs else 1.0
+        error, size = self.error(measure, state, row, growth)
         slab = slab_end(stage.problem, row, str(moment.reason), steps)
         self.slabs.append(slab | {"size": size, "error": error})
         if moment.reason in SLAB_ENDS and stage.slabs_left:

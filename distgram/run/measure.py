@@ -27,6 +27,8 @@ class Measure:
     Held-out points are drawn afresh for every row, from its key: what has been seen once of a wrong
     solution between the points is seen again elsewhere.
 
+    Args: places: how many places of the evaluation set there is room for; None: as many as asked.
+
     loss: the mean square residual of the last row in the weights of the steps, which may be others
     than those of the problem (`Setup.balance`).
     compared: u of the last row at the points at which the estimate of the error compares solutions.
@@ -35,14 +37,16 @@ class Measure:
     rms of u*; None where no solution is known, the relative one also where u* = 0.
     """
 
-    def __init__(self, stage: Stage):
+    def __init__(self, stage: Stage, places: int | None = None):
         self._stage = stage
         self._names = [t.name for t in stage.terms]
         self._known = stage.problem.known()
         self._x = _places(stage.problem, self._known)
         # Of time slabs each has another number of places: they are padded to the same.
-        longest = 0 if stage.setup.slabs is None else len(_places(stage.whole, stage.whole.known()))
-        spare = np.tile(stage.problem.domain.lower, (max(longest - len(self._x), 0), 1))
+        if places is None:
+            whole = stage.setup.slabs is None
+            places = len(self._x if whole else _places(stage.whole, stage.whole.known()))
+        spare = np.tile(stage.problem.domain.lower, (max(places - len(self._x), 0), 1))
         self._padded = jnp.asarray(np.concatenate([self._x, spare]))
         self._compared = jnp.asarray(stage.problem.domain.sobol(POINTS, seed=1))
 
@@ -74,7 +78,7 @@ class Measure:
 
     def serving(self, stage: Stage) -> Measure:
         """The same for another stage that compiles as its own does."""
-        measure = Measure(stage)
+        measure = Measure(stage, len(self._padded))
         measure._measure, measure._speeds = self._measure, self._speeds
         return measure
 
