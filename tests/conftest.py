@@ -52,3 +52,15 @@ def folder(tmp_path, monkeypatch):
 
     no_figures(monkeypatch)
     return Folder(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """A Folder with a run of 6 steps, its checkpoints at 2, 4 and 6. Not to be changed."""
+    from cli_runs import Folder, no_figures
+
+    folder = Folder(tmp_path_factory.mktemp("solved"))
+    with pytest.MonkeyPatch.context() as patch:
+        no_figures(patch)
+        assert folder.solve().code == 0
+    return folder

@@ -131,10 +131,12 @@ def read_safetensors(
 
 
 def _check_whole(solution: Solution, kind: str) -> None:
-    if len(solution.parts) > 1:
+    whole = solution.setup.with_values()
+    begun = whole.time is not None and solution.edges[-1:] < [whole.domain.upper[whole.time]]
+    if len(solution.parts) > 1 or (solution.setup.slabs is not None and begun):
         raise ExportError(
-            f"export to {kind}: this format holds one network, and the solution has one for each "
-            f"of {len(solution.parts)} time slabs: expected netcdf or vtk."
+            f"export to {kind}: this format holds one network for all of time, and the solution "
+            f"has {len(solution.parts)}, each for its time slab: expected netcdf or vtk."
         )
 
 

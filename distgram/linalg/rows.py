@@ -100,6 +100,8 @@ class Residual:
         residual = object.__new__(cls)
         residual.pose, residual.held, residual.mesh = pose, held, mesh
         residual.chunk, residual.blocks, residual.index = chunk, blocks, index
+        if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(held)):
+            _ = residual._system  # here, and not at first use inside a function that jax traces
         return residual
 
     def only(self, index: int) -> Residual:
@@ -112,10 +114,7 @@ class Residual:
     @classmethod
     def tree_unflatten(cls, aux, children):
         pose, *rest = aux
-        residual = cls.posed(pose, children[0], *rest)
-        if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(children)):
-            _ = residual._system  # here, and not at first use inside a loop that jax traces
-        return residual
+        return cls.posed(pose, children[0], *rest)
 
     @cached_property
     def _system(self) -> tuple[tuple[Term, ...], FlatModel]:

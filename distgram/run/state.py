@@ -150,7 +150,7 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
-        if "growth" not in meta:
+        if "edges" not in meta:
             raise CheckpointError(
                 "expected the state of a run, of this version of distgram; Solution.save keeps the "
                 "solution only"

@@ -10,19 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import TINY, Folder, metrics, no_figures
+from cli_runs import TINY, Folder, metrics
 
 from distgram.store.checkpoint import Checkpoints, newest, read_theta
-
-
-@pytest.fixture(scope="module")
-def solved(tmp_path_factory) -> Folder:
-    """A folder with a run of 6 steps, its checkpoints at 2, 4 and 6. Not to be changed."""
-    folder = Folder(tmp_path_factory.mktemp("solved"))
-    with pytest.MonkeyPatch.context() as patch:
-        no_figures(patch)
-        assert folder.solve().code == 0
-    return folder
 
 
 @pytest.fixture

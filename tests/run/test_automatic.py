@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import stages
+from library import run
 
 import distgram as dg
 from distgram.config import schema
 from distgram.config.build import setup
-from distgram.errors import ConfigError
+from distgram.errors import ConfigError, DiagnosisError, ExportError
 from distgram.linalg.mesh import make_mesh
 from distgram.net.mlp import MLP, stretched
 from distgram.pde.problem import HardConstraint
@@ -27,6 +29,12 @@ from distgram.run.stage import build_stage
 from distgram.run.state import start
 
 TREE = {"problem": {"name": "heat"}, "run": {"steps": 12, "log_every": 2, "checkpoint_every": 4}}
+
+
+TINY: dict = {
+    "network": MLP((5, 5), features="periodic"),
+    "points": {"interior": 60, "initial": 16},
+}
 
 
 def cut(**slabs) -> Setup:
@@ -263,3 +271,27 @@ def test_soft_slabs_of_a_problem_whose_transform_they_could_not_go_on_from(tmp_p
     assert (tmp_path / "run" / "result.json").is_file()
     x = np.array([[0.9, 0.5]])
     np.testing.assert_array_equal(dg.load(tmp_path / "run", problem=problem)(x), solution(x))
+
+
+def test_a_first_slab_alone_is_no_network_for_all_of_time(tmp_path):
+    solution = dg.solve(get("kdv"), **TINY, slabs=Slabs(2), steps=1, progress=False)
+    first = replace(solution, parts=solution.parts[:1], thetas=solution.thetas[:1])
+    with pytest.raises(ExportError, match="one network for all of time"):
+        first.export("safetensors", tmp_path)
+    whole = dg.solve(get("kdv"), **TINY, slabs=Slabs(1), steps=1, progress=False)
+    whole.export("jax", tmp_path)
+
+
+def test_kernels_of_a_run_whose_time_is_in_one_piece(tmp_path):
+    from distgram.report.sections import diagnose
+
+    def solved(slabs: int) -> Path:
+        tree = {"problem": {"name": "heat"}, "model": {"hidden": [4]}, "run": {"steps": 2}}
+        tree |= {"points": {name: {"count": 9} for name in ("interior", "initial", "boundary")}}
+        run(tmp_path / str(slabs), tree | {"time": {"slabs": slabs}})
+        return tmp_path / str(slabs)
+
+    picture, _ = diagnose(solved(1), ["ntk"], ["final"], [0.5, 0.5], make_mesh(1))
+    assert picture.is_file()
+    with pytest.raises(DiagnosisError, match="2 time slabs"):
+        diagnose(solved(2), ["ntk"], ["final"], [0.5, 0.5], make_mesh(1))
