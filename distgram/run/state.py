@@ -150,7 +150,7 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
-        if "edges" not in meta:
+        if not {"growth", "edges", "balance"} <= meta.keys():
             raise CheckpointError(
                 "expected the state of a run, of this version of distgram; Solution.save keeps the "
                 "solution only"
