@@ -124,6 +124,8 @@ def sizes(stage: Stage, planned: Plan, memory: StepMemory | None) -> Iterator[tu
         yield f"  {term.name}", str(stage.draws[term.name].count)
     if (slabs := stage.setup.slabs) is not None:
         yield "time slabs", f"{slabs.count}, each with these points and run.steps of its own"
+    growths = f", and again after each of {n} growths" if (n := stage.last_growth) else ""
+    yield "compiled", f"step and measuring once{growths}"
     yield "devices", str(shape.devices)
     if stage.setup.rule.uses_spectrum:
         yield "factorization", f"{planned.name} ({planned.why})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -99,9 +100,13 @@ class Progress:
         """Time to the step budget, or to the time budget where that ends first."""
         if pace is None or self._limits is None:
             return "-"
-        left = pace * max(0, self._limits.steps - row["step"])
+        left = math.inf
+        if self._limits.most_steps is not None:
+            left = pace * max(0, self._limits.most_steps - row["step"])
         if self._limits.time_budget_s is not None:
             left = min(left, max(0.0, self._limits.time_budget_s - row["seconds"]))
+        if left == math.inf:
+            return "-"
         minutes, seconds = divmod(round(left), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -134,7 +139,8 @@ def showing(
     shown = sys.stderr if as_json or as_rows else sys.stdout
     slabs = slab_count(config)
     limits = limits_of(config)
-    limits = replace(limits, steps=limits.steps * slabs)
+    if limits.most_steps is not None:
+        limits = replace(limits, steps=limits.most_steps * slabs)
     with Progress(shown, limits) as progress:
         watch = progress.watch
         if as_rows:

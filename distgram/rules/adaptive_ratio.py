@@ -19,6 +19,8 @@ from distgram.rules.rule import Rule, StepInfo, check_validation
 # A direction may be left out once its filter factor is below this; the prediction then leaves it
 # out too.
 NEGLECTED = 1e-2
+# An excursion that has not gained is followed by a higher one: its exponent is less by so much.
+CLIMB = 0.15
 # Backward error of the triplets over the least singular value in use: the ratio of actual to
 # predicted decrease, which sees it, decides to a factor of ten.
 TOLERANCE = 1e-2
@@ -26,12 +28,14 @@ TOLERANCE = 1e-2
 
 class AdaptiveRatioState(NamedTuple):
     """λ chosen last; the loss at the start; the loss last seen to halve, and for how many steps
-    it has not."""
+    it has not; the exponent of the excursion made last, and the loss that it left."""
 
     lam: Float[Array, ""]
     first: Float[Array, ""]
     reference: Float[Array, ""]
     waited: Int[Array, ""]
+    exponent: Float[Array, ""]
+    left: Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ class AdaptiveRatio(Rule):
     excursion leaves it: once `patience` steps have not halved a loss below depth·L₀, the step goes
     uphill, to the largest loss among trials λ·10⁻ʲ, j = 1..trials, that is at most
 
-        L₀^(1-excursion) L^excursion,
+        L₀^(1-a) L^a,    a = first_excursion, less by 0.15 after each excursion that has not halved
+                         the loss which it left, down to a = excursion,
 
     L₀ the loss at the start. The stiff directions then converge again within a few tens of steps,
-    from a place where less of the residual is out of reach. The best parameters met are the loop's
-    to keep. excursion = 1 never goes uphill.
+    from a place where less of the residual is out of reach. Low excursions take few of those steps,
+    and where they do not gain, higher ones do. The best parameters met are the loop's to keep.
+    excursion = 1 never goes uphill.
 
     With `acceleration` every trial is first corrected for the bend of the residual along it,
 
@@ -72,7 +78,8 @@ class AdaptiveRatio(Rule):
         ratio: least actual over predicted decrease, dimensionless, in (0, 1).
         window: factor of the window, > 1. trials: values of λ tried a step, >= 2.
         initial: λ before the first step, in units of the squared singular values.
-        excursion: exponent of the height of an excursion, in [0, 1].
+        excursion: exponent of the height of the highest excursion, in [0, 1]. first_excursion: of
+            the first one, in [excursion, 1]; None: all are as high.
         patience: steps without halving before one, >= 1.
         depth: loss over L₀ above which none is made, in (0, 1]: descents begin slowly.
         acceleration: largest 2‖e‖/‖d‖ of a correction of the trials, in [0, 1]; 0: none is made.
@@ -91,6 +98,7 @@ class AdaptiveRatio(Rule):
     trials: int = 12
     initial: float = 1.0
     excursion: float = 0.1
+    first_excursion: float | None = None
     patience: int = 4
     depth: float = 1e-8
     acceleration: float = 0.0
@@ -105,6 +113,8 @@ class AdaptiveRatio(Rule):
             inside = low < getattr(self, name) < high
             require(inside, self, name, f"{low} < {name} < {high}")
         require(0 <= self.excursion <= 1, self, "excursion", "a number in [0, 1]")
+        lowest = self.first_excursion is None or self.excursion <= self.first_excursion <= 1
+        require(lowest, self, "first_excursion", "a number in [excursion, 1], or left out")
         require(0 <= self.acceleration <= 1, self, "acceleration", "a number in [0, 1]")
         require(0 < self.depth <= 1, self, "depth", "a number in (0, 1]")
         require(self.trials >= 2, self, "trials", "at least 2")
@@ -117,9 +127,13 @@ class AdaptiveRatio(Rule):
 
     def init(self, p):
         unset = jnp.asarray(jnp.inf, jnp.float64)
-        return AdaptiveRatioState(
-            jnp.asarray(self.initial, jnp.float64), unset, unset, jnp.asarray(0)
-        )
+        lam = jnp.asarray(self.initial, jnp.float64)
+        return AdaptiveRatioState(lam, unset, unset, jnp.asarray(0), self._lowest(), unset)
+
+    def _lowest(self) -> Float[Array, ""]:
+        """The exponent of the first excursion."""
+        first = self.excursion if self.first_excursion is None else self.first_excursion
+        return jnp.asarray(first, jnp.float64)
 
     def needs(self, spectrum, theta, state):
         least = jnp.min(self._window(spectrum, theta, state)[1])
@@ -128,12 +142,15 @@ class AdaptiveRatio(Rule):
 
     def moved(self, state, loss):
         # The wait for a halving begins anew; L₀ is a height, to an order of magnitude.
-        return state._replace(reference=loss, waited=np.asarray(0))
+        return state._replace(reference=loss, waited=np.asarray(0), left=np.asarray(np.inf))
 
     def begun(self, state):
         # λ goes on; L₀ is that of the slab, so that an excursion goes as high as its own start.
         unset = np.asarray(np.inf)
-        return state._replace(first=unset, reference=unset, waited=np.asarray(0))
+        lowest = np.asarray(self._lowest())
+        return state._replace(
+            first=unset, reference=unset, waited=np.asarray(0), exponent=lowest, left=unset
+        )
 
     def _window(
         self, spectrum: Spectrum, theta: Float[Array, " p"], state: AdaptiveRatioState
@@ -169,7 +186,10 @@ class AdaptiveRatio(Rule):
         running = lax.cummin(jnp.where(jnp.isfinite(rho), rho, -jnp.inf))
         smallest = jnp.sum(running >= self.ratio) - 1  # -1: none can be trusted
 
-        height = first ** (1.0 - self.excursion) * loss**self.excursion
+        gained = loss < 0.5 * state.left
+        higher = jnp.maximum(state.exponent - CLIMB, self.excursion)
+        exponent = jnp.where(uphill & ~gained, higher, state.exponent)
+        height = first ** (1.0 - exponent) * loss**exponent
         heights = jnp.where(losses <= height, losses, -jnp.inf)  # nan <= height is false
         highest = jnp.where(jnp.any(heights > -jnp.inf), jnp.argmax(heights), -1)
 
@@ -177,6 +197,7 @@ class AdaptiveRatio(Rule):
         accepted = chosen >= 0
         refused = state.lam * jnp.where(uphill, 1.0, self.window**2)
         lam = jnp.where(accepted, lams[chosen], refused)
+        left = jnp.where(uphill & accepted, loss, state.left)
         loss = jnp.where(accepted, losses[chosen], loss)
         halved = uphill | (loss < 0.5 * state.reference)
         after = AdaptiveRatioState(
@@ -184,6 +205,8 @@ class AdaptiveRatio(Rule):
             first=first,
             reference=jnp.where(halved, loss, state.reference),
             waited=jnp.where(halved, 0, state.waited + accepted),
+            exponent=jnp.where(accepted, exponent, state.exponent),
+            left=left,
         )
         info = StepInfo(
             loss=loss,

@@ -28,14 +28,14 @@ from distgram.points.adaptive.fresh import Fresh
 from distgram.points.adaptive.placement import Growth
 from distgram.points.draw import Draw, fixed_count
 from distgram.rules.adaptive_ratio import AdaptiveRatio
-from distgram.run.setup import Slabs
+from distgram.run.setup import Setup, Slabs
 from distgram.run.slabs import slab, slab_edges
 
 HIDDEN = (24, 24)  # of one time slab
 HIDDEN_AT_ONCE = (32, 32)  # of a whole problem in up to LOW dimensions
 LOW = 3
 GAIN = 1.5
-RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5, patience=10)
+RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5, patience=10, first_excursion=0.55)
 SLABS = Slabs(slabs=1, halve_after=100, fall=1e-5)
 # Equations a parameter: enough that few networks fit them all and are wrong between the points.
 ROWS_PER_PARAMETER = 2.5
@@ -65,11 +65,29 @@ def choices(problem: Problem) -> dict[str, Any]:
     }
 
 
+def in_words(setup: Setup) -> str:
+    """What a run solves with, in one line: what a person did not choose is to be seen."""
+    network, grow = setup.network, setup.placement and setup.placement.grow
+    said = [type(network).__name__]
+    if isinstance(network, MLP):
+        widths = ", ".join(map(str, network.hidden))
+        said = [f"MLP of {widths} {network.activation}, features {network.features}"]
+    if setup.balance:
+        said.append("terms balanced")
+    if setup.slabs is not None:
+        count, halved = setup.slabs.count, setup.slabs.halve_after is not None
+        said.append("time whole" if count == 1 else f"time in {count} slabs")
+        said[-1] += ", halved where it does not converge" * halved
+    if grow is not None:
+        said.append(f"points grow to {grow.budget} at most")
+    return "; ".join(said)
+
+
 def _points(problem: Problem, hidden: tuple[int, ...]) -> dict[str, Draw]:
     """Points by term: inside as many as ROWS_PER_PARAMETER asks for; on each face of a boundary in
     up to two dimensions 2.5 times the square root of that, on one in more dimensions half of it."""
-    d = problem.dim
-    sizes = [2 * d if problem.periods else d, *hidden, problem.outputs]
+    d, periods = problem.dim, problem.periods or (None,) * problem.dim
+    sizes = [sum(2 if period else 1 for period in periods), *hidden, problem.outputs]
     parameters = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
     inside = [t for t in problem.terms if fixed_count(t) is None and not _on_faces(t)]
     count = round(ROWS_PER_PARAMETER * parameters / max(len(inside), 1))

@@ -51,15 +51,22 @@ FLOOR_STEPS = 8
 
 
 class Agreed(NamedTuple):
-    """What all processes hold to: the reason to end here or None, seconds, the signal or 0."""
+    """What all processes hold to: the reason to end here or None, seconds, the signal or 0, and the
+    seconds that are left."""
 
     reason: str | None
     seconds: float
     signal: int
+    left: float = math.inf
 
 
 def agree(
-    reason: str | None, seconds: float, signal: int, theta: Float[Array, " p"], step: int
+    reason: str | None,
+    seconds: float,
+    signal: int,
+    theta: Float[Array, " p"],
+    step: int,
+    left: float = math.inf,
 ) -> Agreed:
     """One decision from what every process has judged: clocks, signals and files differ by process.
 
@@ -70,18 +77,18 @@ def agree(
     """
     mine = -1 if reason is None else REASONS.index(reason)
     if jax.process_count() == 1:
-        return Agreed(reason, seconds, signal)
-    every = gather([mine, seconds, signal, zlib.crc32(np.asarray(theta).tobytes())])
+        return Agreed(reason, seconds, signal, left)
+    every = gather([mine, seconds, signal, left, zlib.crc32(np.asarray(theta).tobytes())])
     agreed = int(every[:, 0].max())
     named = None if agreed < 0 else REASONS[agreed]
-    differ = np.flatnonzero(every[:, 3] != every[0, 3])
+    differ = np.flatnonzero(every[:, 4] != every[0, 4])
     if named != "non-finite" and differ.size:
         raise ReplicaError(
             f"step {step}: the parameters of process(es) {differ.tolist()} are not those of "
             "process 0 to the last bit: expected hosts of one kind (CPU, GPU, libraries); the "
             "last checkpoint is whole."
         )
-    return Agreed(named, float(every[0, 1]), int(every[:, 2].max()))
+    return Agreed(named, float(every[0, 1]), int(every[:, 2].max()), float(every[0, 3]))
 
 
 def preempted(step: int) -> bool:
@@ -98,7 +105,9 @@ class Moment:
         info, spectrum: of the step. begun: the step at which the run, or its time slab, began.
         slab: the number of time slabs before this one.
         reason: why the run, or the slab, ends here. seconds: of solving so far. signal: the number
-            of the signal that was received, or 0. row: what was measured, where it was.
+            of the signal that was received, or 0. left: seconds that the run, or the slab, still
+            has. row: what was measured, where it was. own: the estimate of the relative error of
+            a time slab by itself, as far as the row has one.
         grow: whether the points are to become more. halve: whether the time slab is to be cut.
     """
 
@@ -109,7 +118,9 @@ class Moment:
     reason: str | None = None
     seconds: float = 0.0
     signal: int = 0
+    left: float = math.inf
     row: dict[str, Any] | None = None
+    own: float | None = None
     grow: bool = False
     halve: bool = False
 
@@ -121,7 +132,8 @@ class Judge:
     Args:
         caught: signals received. asked_to_stop: whether someone asked the run to end.
         deadline: the elapsed seconds at which a time slab has had its share of the budget.
-        share: of the tolerance, of which a time slab may use what it is of all time so far.
+        share: what part of all time the end of this slab is, and so of the tolerance may be spent
+            there. part: what part of all time this slab is.
     """
 
     limits: Limits
@@ -131,6 +143,7 @@ class Judge:
     signal: int = 0
     deadline: float = math.inf
     share: float = 1.0
+    part: float = 1.0
 
     def __call__(self, state: State, moment: Moment) -> None:
         """Set reason, seconds and signal of the moment after a step."""
@@ -149,16 +162,25 @@ class Judge:
         """Take a row of metrics into account; the reason that the row gives. A target counts at the
         last step of a budget too, and not against what someone asked for."""
         taken = state.step > moment.begun or moment.slab == 0  # a later slab takes a step
-        seen = (
-            of_row(row, self.limits, self.share) if taken and moment.reason not in ASKED else None
-        )
+        seen = None
+        if taken and moment.reason not in ASKED:
+            seen = of_row(row, self.limits, self.share)
+            if seen is None and self.within(moment):
+                seen = "tolerance"
         self.agree(seen or moment.reason, state, moment, moment.seconds)
         return seen
 
+    def within(self, moment: Moment) -> bool:
+        """Whether a slab by itself uses up no more of the tolerance than its part."""
+        wanted, own = self.limits.tolerance, moment.own
+        return wanted is not None and own is not None and own <= self.part * wanted
+
     def agree(self, reason: str | None, state: State, moment: Moment, seconds: float) -> None:
         """Let all processes hold to one reason, clock and signal."""
-        agreed = agree(reason, seconds, self.signal, state.theta, state.step)
-        moment.reason, moment.seconds, moment.signal = agreed
+        budget = math.inf if self.limits.time_budget_s is None else self.limits.time_budget_s
+        left = min(budget, self.deadline) - self.clock.elapsed
+        agreed = agree(reason, seconds, self.signal, state.theta, state.step, left)
+        moment.reason, moment.seconds, moment.signal, moment.left = agreed
         self.signal = agreed.signal
 
 
@@ -179,12 +201,13 @@ def of_step(state: State, moment: Moment, limits: Limits) -> str | None:
     at_floor = state.best_loss <= float(spectrum.floor)
     if at_floor and waited >= min(FLOOR_STEPS, limits.patience):
         return "precision floor"
-    return "stalled" if waited >= limits.patience else None
+    creeps = state.step - state.fallen_step >= 10 * limits.patience
+    return "stalled" if waited >= limits.patience or creeps else None
 
 
 def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
     """The budget that is spent, None: neither is. seconds: since the start, compilation too."""
-    if step >= limits.steps:
+    if limits.most_steps is not None and step >= limits.most_steps:
         return "step budget"
     if limits.time_budget_s is not None and seconds >= limits.time_budget_s:
         return "time budget"

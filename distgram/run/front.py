@@ -121,8 +121,7 @@ def solve(
             alone = folder.new(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
-    every = setup.limits.steps * (setup.slabs.count if setup.slabs else 1)
-    with folder.by_first_process(alone), Progress(every, progress) as shown:
+    with folder.by_first_process(alone), Progress(setup.limits, progress) as shown:
         if place is not None and resume:
             _check_same(place, described)  # again: another job may have gone on meanwhile
             folder.clear_stop(place)

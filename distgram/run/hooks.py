@@ -154,26 +154,24 @@ class Session:
         self.recorder.config(self.described)
         self.saved = state.step
 
-    def estimate(self, measure: Measure, state: State, row: dict[str, Any]) -> float | None:
-        """The estimate of the relative L2 error at a row; in a time slab with the error that it
-        began with."""
-        error, size = self.error(measure, state, row)
-        return None if error is None else error / size
-
     def error(
-        self, measure: Measure, state: State, row: dict[str, Any], growth: float = 1.0
+        self, measure: Measure, own: float | None, growth: float = 1.0
     ) -> tuple[float | None, float]:
-        """The estimate of the rms error at a row, with what a time slab began with, grown by a
-        factor; and the rms of the solution."""
-        own = estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+        """The estimate of the rms error at a row, of which a time slab has its own, with the error
+        that it began with, grown by a factor; and the rms of the solution."""
         size = rms(measure.compared)
         before = self.slabs[-1]["error"] if self.slabs else 0.0
         return handed_on(None if own is None else own * size, before, growth), size
 
+    def estimate(self, measure: Measure, own: float | None) -> float | None:
+        """The same relative to the solution, and with nothing grown."""
+        error, size = self.error(measure, own)
+        return None if error is None else error / size
+
     def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
         """The row of the best parameters, which are the solution."""
         row = (moment.row or {}) | measure(state.best_theta, state.points, key_at(stage, state))
-        row |= {"error_estimate": self.estimate(measure, state, row)}
+        row |= {"error_estimate": self.estimate(measure, own_estimate(measure, state, row))}
         return row | {"overfitted": overfitted(state.alarm, row)}
 
     def end_slab(
@@ -182,7 +180,7 @@ class Session:
         """Note how a time slab, or the whole run, has ended; the row of its solution."""
         row, steps = self.best_row(measure, stage, state, moment), state.step - moment.begun
         growth = measure.growth(state.best_theta) if self.slabs else 1.0
-        error, size = self.error(measure, state, row, growth)
+        error, size = self.error(measure, own_estimate(measure, state, row), growth)
         slab = slab_end(stage.problem, row, str(moment.reason), steps)
         self.slabs.append(slab | {"size": size, "error": error})
         if moment.reason in SLAB_ENDS and stage.slabs_left:
@@ -247,7 +245,8 @@ class Measuring:
             return state
         row = {"step": state.step, "seconds": moment.seconds}
         row |= self.measure(state.theta, state.points, key_at(stage, state))
-        row["error_estimate"] = self.session.estimate(self.measure, state, row)
+        moment.own = own_estimate(self.measure, state, row)
+        row["error_estimate"] = self.session.estimate(self.measure, moment.own)
         row |= step_values(moment)
         if stage.setup.slabs:
             row["slab"] = moment.slab + 1
@@ -268,19 +267,38 @@ class Measuring:
 
 @dataclass
 class Halving:
-    """Asks for a shorter time slab where the loss of this one does not fall as it should."""
+    """Asks for a shorter time slab where this one does not converge, or not to the tolerance."""
 
     stage: Stage
+    judge: Judge
 
     def __call__(self, state: State, moment: Moment) -> State:
-        slabs, here = self.stage.setup.slabs, state.step - moment.begun
-        if slabs is None or slabs.halve_after != here or moment.reason not in (None, "time share"):
+        slabs, lengths = self.stage.setup.slabs, np.diff(self.stage.edges)
+        if slabs is None or slabs.halve_after is None:
             return state
-        lengths = np.diff(self.stage.edges)
         long = lengths[len(self.stage.frozen)] > LEAST_SLAB * lengths.sum()
-        if long and state.best_loss > slabs.fall * state.first_loss:
+        if long and (self._falls_short(state, moment) or self._creeps(state, moment)):
             moment.halve, moment.reason = True, None
         return state
+
+    def _falls_short(self, state: State, moment: Moment) -> bool:
+        """Whether the loss has not fallen as far as it should in the first steps of the slab."""
+        slabs = self.stage.setup.slabs
+        assert slabs is not None
+        now = state.step - moment.begun == slabs.halve_after
+        high = state.best_loss > slabs.fall * state.first_loss
+        return now and high and moment.reason in (None, "time share")
+
+    def _creeps(self, state: State, moment: Moment) -> bool:
+        """Whether the loss has stopped to fall above the tolerance, and as much time is left as the
+        slab has taken."""
+        slabs, limits = self.stage.setup.slabs, self.stage.setup.limits
+        assert slabs is not None and slabs.halve_after is not None
+        if limits.tolerance is None or moment.row is None or self.judge.within(moment):
+            return False
+        rests = state.step - state.fallen_step >= slabs.halve_after and moment.reason is None
+        taken = moment.seconds / max(state.step, 1) * (state.step - moment.begun)
+        return (rests or moment.reason == "stalled") and moment.left >= taken
 
 
 @dataclass
@@ -332,6 +350,11 @@ class Checkpointing:
             self.session.save(self.stage, state, moment.seconds)
             self.session.clock.lap("recording")
         return state
+
+
+def own_estimate(measure: Measure, state: State, row: dict[str, Any]) -> float | None:
+    """The estimate of the relative L2 error at a row; in a time slab without what it began with."""
+    return estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
 
 
 def step_values(moment: Moment) -> dict[str, Any]:

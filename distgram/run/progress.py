@@ -9,18 +9,20 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from distgram.run.setup import Limits
+
 
 class Progress:
     """Shows the last row of metrics while a run goes on, where someone can see it.
 
     Args:
-        steps: most steps of the run. wanted: whether anything is to be shown.
+        limits: of the run. wanted: whether anything is to be shown.
     """
 
-    def __init__(self, steps: int, wanted: bool = True):
+    def __init__(self, limits: Limits, wanted: bool = True):
         console = Console(file=sys.stderr)
         visible = wanted and (console.is_terminal or console.is_jupyter)
-        self._steps = steps
+        self._limits = limits
         self._live = Live(console=console, auto_refresh=False) if visible else None
 
     def __enter__(self) -> Progress:
@@ -35,7 +37,7 @@ class Progress:
     def row(self, row: dict[str, Any]) -> None:
         """Show a row in place of the one before."""
         if self._live is not None:
-            self._live.update(Text(in_words(row, self._steps)), refresh=True)
+            self._live.update(Text(in_words(row, self._limits)), refresh=True)
 
     def say(self, line: str) -> None:
         """Print a line above the row."""
@@ -43,11 +45,13 @@ class Progress:
             self._live.console.print(line, markup=False, highlight=False)
 
 
-def in_words(row: dict[str, Any], steps: int) -> str:
+def in_words(row: dict[str, Any], limits: Limits) -> str:
     """A row of metrics as one line."""
     error, guess = row["relative_l2_error"], row["error_estimate"]
+    of = "" if limits.most_steps is None or "slab" in row else f"/{limits.most_steps}"
+    here = f"slab {row['slab']}, " if "slab" in row else ""
     return (
-        f"step {row['step']}/{steps}  {row['seconds']:.1f} s  residual "
+        f"{here}step {row['step']}{of}  {row['seconds']:.1f} s  residual "
         f"{row['mean_square_residual']:.2e}  held-out {row['heldout_residual']:.2e}"
         + ("" if guess is None else f"  estimated relative error {guess:.1e}")
         + ("" if error is None else f", true {error:.2e}")

@@ -24,6 +24,8 @@ from distgram.rules.rule import Method
 
 Pose = Callable[..., Problem]
 
+DEFAULT_STEPS = 300
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -32,14 +34,16 @@ class Limits:
 
     Args:
         tolerance: estimate of the relative L2 error to end at.
-        steps: most steps. time_budget_s: most seconds from the start, compilation included.
+        steps: most steps; None: 300, and where a tolerance or a time budget is given no number of
+            steps ends a run. time_budget_s: most seconds from the start, compilation included.
         target_l2: absolute L2 error to end at. target_residual: mean square residual to end at.
-        patience: steps without progress after which a run has stalled.
+        patience: steps without progress after which a run has stalled; also ten times as many in
+            which the loss has not fallen to a tenth.
         min_decrease: relative decrease of the loss that counts as progress, in [0, 1).
     """
 
     tolerance: float | None = None
-    steps: int = 300
+    steps: int | None = None
     time_budget_s: float | None = None
     target_l2: float | None = None
     target_residual: float | None = None
@@ -47,13 +51,21 @@ class Limits:
     min_decrease: float = 0.01
 
     def __post_init__(self):
-        require(self.steps >= 0, self, "steps", "at least 0", UserError)
+        good = self.steps is None or self.steps >= 0
+        require(good, self, "steps", "at least 0, or left out", UserError)
         require(self.patience >= 1, self, "patience", "at least 1", UserError)
         require(0 <= self.min_decrease < 1, self, "min_decrease", "a number in [0, 1)", UserError)
         for name in ("tolerance", "time_budget_s", "target_l2", "target_residual"):
             value = getattr(self, name)
             good = value is None or 0 < value < math.inf
             require(good, self, name, "a finite number > 0, or none", UserError)
+
+    @property
+    def most_steps(self) -> int | None:
+        """The number of steps that ends a run, or a time slab; None: there is none."""
+        if self.steps is None and self.tolerance is None and self.time_budget_s is None:
+            return DEFAULT_STEPS
+        return self.steps
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,8 @@ class Slabs:
     Args:
         warm_start: whether a network starts from the parameters of the one before.
         halve_after: steps after which a slab is cut in half where its loss is still above `fall`
-            times its first one; None: slabs stay as they are. fall: see there, in (0, 1).
+            times the first one of the run; and, above the tolerance of a run that has one, steps in
+            which its loss must fall to a tenth. None: slabs stay as they are. fall: in (0, 1).
     """
 
     slabs: int | None = None

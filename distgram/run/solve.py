@@ -19,7 +19,7 @@ from distgram.linalg.rows import Objective, Points, Residual
 from distgram.linalg.spectrum import SpectrumSummary, no_spectrum, summary
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule, StepInfo
-from distgram.run.automatic import balance
+from distgram.run.automatic import balance, in_words
 from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge
 from distgram.run.hooks import (
@@ -148,6 +148,7 @@ def run(
                 stage = stage.balanced(balance(stage))
             state = start(stage)
         session.begin(stage, meta)
+        listener.say(in_words(setup))
         judge = Judge(setup.limits, session.clock, caught, session.asked_to_stop)
         moment, compiled = None, None
         listener.alive(True)
@@ -158,7 +159,7 @@ def run(
                 step, measure, moving = compiled.serving(stage)
                 hooks = (
                     Measuring(session, judge, stage, measure),
-                    Halving(stage),
+                    Halving(stage, judge),
                     Recording(session, stage),
                     Checkpointing(session, stage),
                     moving,
@@ -166,6 +167,7 @@ def run(
             if moment is None:  # the run, or a slab, begins
                 moment = session.moment()
                 judge.deadline, judge.share = session.deadline(stage), stage.share
+                judge.part = stage.part
                 judge(state, moment)
                 for hook in hooks:
                     state = hook(state, moment)

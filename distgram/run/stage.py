@@ -113,6 +113,13 @@ class Stage:
         return (self.interval[1] - self.edges[0]) / (self.edges[-1] - self.edges[0])
 
     @property
+    def part(self) -> float:
+        """The part of all time that this slab is."""
+        if not self.edges:
+            return 1.0
+        return (self.interval[1] - self.interval[0]) / (self.edges[-1] - self.edges[0])
+
+    @property
     def slabs_left(self) -> int:
         """The number of time slabs after the one being solved."""
         return max(len(self.edges) - 1 - len(self.parts), 0)

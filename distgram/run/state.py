@@ -26,8 +26,8 @@ from distgram.store.checkpoint import Checkpoints
 
 class State(NamedTuple):
     """All that a resume needs, beside the stage: parameters, the method's state, points; the best
-    parameters met, their loss, and when; the loss after the first step of the run; what the alarm
-    and the estimate of the error remember.
+    parameters met, their loss, and when; the loss after the first step of the run; the loss last
+    seen to fall to a tenth, and when; what the alarm and the estimate of the error remember.
 
     A method may go uphill; the solution is the best. Points may move: best_loss is on the present
     ones. The scalars are numbers of the host, the same on every process.
@@ -41,6 +41,8 @@ class State(NamedTuple):
     best_loss: float
     best_step: int
     first_loss: float
+    fallen_loss: float
+    fallen_step: int
     alarm: Alarm
     way: Way
 
@@ -48,6 +50,8 @@ class State(NamedTuple):
         """The state after a step; the best is replaced by what is better by `min_decrease`."""
         first = self.first_loss if np.isfinite(self.first_loss) else loss
         state = self._replace(theta=theta, method=method, step=self.step + 1, first_loss=first)
+        if loss < 0.1 * self.fallen_loss:
+            state = state._replace(fallen_loss=loss, fallen_step=state.step)
         return state.with_best(loss) if loss < (1.0 - min_decrease) * self.best_loss else state
 
     def with_best(self, loss: float) -> State:
@@ -55,6 +59,7 @@ class State(NamedTuple):
         return self._replace(best_theta=self.theta, best_loss=loss, best_step=self.step)
 
 
+NUMBERS = ("best_loss", "best_step", "first_loss", "fallen_loss", "fallen_step")
 ARRAYS = ("theta", "method", "points", "best_theta")
 
 
@@ -77,7 +82,8 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
     quiet_alarm, way = quiet(len(stage.terms)), begin(stage.problem.outputs)
     unset = float("inf")
     step, loss = (before.step, before.first_loss) if before is not None else (0, unset)
-    return State(theta, method, points, theta, step, unset, step, loss, quiet_alarm, way)
+    best = unset, step
+    return State(theta, method, points, theta, step, *best, loss, unset, step, quiet_alarm, way)
 
 
 def _warm(
@@ -133,9 +139,7 @@ def meta(stage: Stage, state: State) -> dict[str, Any]:
         "edges": list(stage.edges),
         "balance": dict(stage.balance),
         "step": state.step,
-        "best_loss": state.best_loss if np.isfinite(state.best_loss) else None,
-        "best_step": state.best_step,
-        "first_loss": state.first_loss if np.isfinite(state.first_loss) else None,
+        **{key: v if np.isfinite(v := getattr(state, key)) else None for key in NUMBERS},
         "alarm": {name: np.asarray(v).tolist() for name, v in state.alarm._asdict().items()},
     }
 
@@ -150,7 +154,7 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
-        if not {"growth", "edges", "balance"} <= meta.keys():
+        if not {"growth", "balance", *NUMBERS} <= meta.keys():
             raise CheckpointError(
                 "expected the state of a run, of this version of distgram; Solution.save keeps the "
                 "solution only"
@@ -163,9 +167,7 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
     _, read, meta = checkpoints.restore(like)
     frozen = [np.asarray(theta) for theta in read.pop("frozen")]
     way = Way(*map(np.asarray, read.pop("way")))
-    numbers: dict[str, Any] = {
-        name: meta[name] for name in ("step", "best_loss", "best_step", "first_loss")
-    }
+    numbers: dict[str, Any] = {name: meta[name] for name in ("step", *NUMBERS)}
     numbers = {k: float("inf") if v is None else v for k, v in numbers.items()}
     read["points"] = tuple(Points(*p) for p in read["points"])
     state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"]), way=way))

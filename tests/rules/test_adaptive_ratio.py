@@ -18,7 +18,7 @@ from linear_problem import (
 )
 from matrices import EPS
 
-from distgram.rules.adaptive_ratio import AdaptiveRatio, AdaptiveRatioState
+from distgram.rules.adaptive_ratio import CLIMB, AdaptiveRatio
 
 
 def test_adaptive_ratio_is_exact_on_a_linear_problem():
@@ -91,7 +91,7 @@ def test_adaptive_ratio_stays_where_nothing_is_trusted():
 def plateau(rule, trials):
     """A state at a loss of 1e-4 that began at 1 and did not halve for `patience` steps, and the
     losses of the trials there."""
-    state = AdaptiveRatioState(
+    state = rule.init(3)._replace(
         lam=jnp.asarray(1e-2),
         first=jnp.asarray(1.0),
         reference=jnp.asarray(1.1e-4),
@@ -125,6 +125,22 @@ def test_adaptive_ratio_leaves_a_plateau_uphill(excursion, trials, chosen):
     assert np.allclose(theta, -s * c / (s**2 + lam), rtol=10 * EPS)
     assert float(after.lam) == pytest.approx(lam, rel=1e-14)
     assert float(info.loss) == float(after.reference) == trials[chosen]
+
+
+@pytest.mark.parametrize("gained", [True, False])
+def test_an_excursion_that_has_not_gained_is_followed_by_a_higher_one(gained):
+    """After an excursion from twice, or ten times, the present loss: exponents 0.5 and 0.5 - CLIMB,
+    of which only the second allows the trial at 2e-2 (heights 1e-2 and 4e-2)."""
+    spectrum = by_hand((2.0, 1.0, 0.1), (6e-3, 6e-3, 5.3e-3))
+    rule = AdaptiveRatio(trials=4, excursion=0.3, first_excursion=0.5, patience=4, depth=1e-3)
+    state, losses_at = plateau(rule, (1e-4, 0.9e-2, 2e-2, 1.0))
+    state = state._replace(left=jnp.asarray(1e-3 if gained else 1.9e-4))
+    _, after, info = rule.step(spectrum, losses_at, jnp.zeros(3), state)
+    assert float(info.loss) == (0.9e-2 if gained else 2e-2)
+    assert float(after.exponent) == (0.5 if gained else 0.5 - CLIMB)
+    assert float(after.left) == 1e-4
+    lower = rule.step(spectrum, losses_at, jnp.zeros(3), after._replace(exponent=jnp.asarray(0.3)))
+    assert float(lower[1].exponent) == 0.3  # not below that of the highest
 
 
 @pytest.mark.parametrize("change", [{"depth": 1e-4}, {"excursion": 1.0}, {"patience": 5}])

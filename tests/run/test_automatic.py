@@ -21,7 +21,8 @@ from distgram.net.mlp import MLP, stretched
 from distgram.pde.problem import HardConstraint
 from distgram.pde.registry import get
 from distgram.run import automatic, hooks
-from distgram.run.ends import unmoved
+from distgram.run.clock import Clock
+from distgram.run.ends import Judge, Moment, unmoved
 from distgram.run.estimate import handed_on
 from distgram.run.setup import Setup, Slabs
 from distgram.run.slabs import halved
@@ -218,6 +219,39 @@ def test_a_slab_that_does_not_fall_is_cut_and_the_run_resumes_bitwise(tmp_path, 
     loaded = dg.load(tmp_path / "cut", problem=get("kdv"))
     x = np.array([[0.9, 0.1], [0.05, -0.3]])
     np.testing.assert_allclose(loaded(x), whole(x), rtol=0, atol=0)
+
+
+def test_a_number_of_steps_ends_a_run_unless_a_tolerance_or_a_time_does():
+    assert dg.Limits().most_steps == 300 and dg.Limits(steps=7, tolerance=1e-3).most_steps == 7
+    assert dg.Limits(tolerance=1e-3).most_steps is dg.Limits(time_budget_s=60.0).most_steps is None
+
+
+@pytest.mark.parametrize(
+    "change, cuts",
+    [
+        ({}, True),
+        ({"fallen_step": 11}, False),  # the loss fell to a tenth a step less ago than it may
+        ({"own": 0.9e-3}, False),  # half of time, half of the tolerance
+        ({"own": 1.1e-3, "tolerance": None}, False),
+        ({"left": 9.0}, False),  # 10 s were spent on the slab
+        ({"fallen_step": 110, "reason": "stalled"}, True),
+        ({"reason": "time budget"}, False),
+        ({"row": None}, False),
+    ],
+)
+def test_a_slab_that_rests_above_the_tolerance_is_cut(change, cuts):
+    given = {"fallen_step": 10, "own": 1e-2, "tolerance": 2e-3, "left": 11.0, "row": {}} | change
+    limits = dg.Limits(tolerance=given["tolerance"], time_budget_s=100.0)
+    stage = build_stage(
+        replace(cut(halve_after=100), slabs=Slabs(2, halve_after=100)), make_mesh(1)
+    )
+    stage = replace(stage, setup=replace(setup, limits=limits))
+    judge = Judge(limits, Clock(), [], lambda: False, part=stage.part)
+    state = start(stage)._replace(step=110, fallen_step=given["fallen_step"], best_loss=0.0)
+    asked = {key: given[key] for key in ("own", "left", "row")} | {"reason": given.get("reason")}
+    moment = Moment(begun=0, seconds=10.0, **asked)
+    hooks.Halving(stage, judge)(state, moment)
+    assert moment.halve == cuts and (moment.reason is None or not cuts)
 
 
 def test_errors_are_handed_on_from_slab_to_slab():

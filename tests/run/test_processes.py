@@ -253,7 +253,7 @@ def test_a_file_that_asks_to_stop_is_obeyed_once(folder):
 
 
 def test_the_reasons_of_one_process_are_its_own():
-    assert agree("stalled", 2.0, 0, np.zeros(3), 5) == ("stalled", 2.0, 0)
+    assert agree("stalled", 2.0, 0, np.zeros(3), 5, 7.0) == ("stalled", 2.0, 0, 7.0)
     assert agree(None, 2.0, 0, np.zeros(3), 5).reason is None
     limits = check({"problem": {"name": "heat"}, "points": {"interior": {"count": 1}}}).run
     assert of_budget(limits.steps, limits, 0.0) == "step budget"
