@@ -102,7 +102,14 @@ class Rule(Method):
 
     @abc.abstractmethod
     def init(self, p: int) -> Any:
-        """The state before the first step, for p parameters."""
+        """The state before the first step, for p parameters.
+
+        It is a pytree (tuple, dict, NamedTuple; `()` for none) of numbers and arrays of numbers,
+        which a checkpoint saves. Every step must return the same structure, shapes and types, else
+        the run raises a RuleError before it computes: a number that steps multiply begins as
+        `jnp.asarray(x, jnp.float64)`, since `1` would be an int64. Of a random key the state holds
+        `jax.random.key_data(key)`.
+        """
 
     def needs(self, spectrum: Spectrum, theta: Float[Array, " p"], state: Any) -> Determined:
         """Whether the leading triplets at hand determine the step, whatever is left out within the
@@ -114,4 +121,7 @@ class Rule(Method):
     def step(
         self, spectrum: Spectrum, losses_at: Trials, theta: Float[Array, " p"], state: Any
     ) -> tuple[Float[Array, " p"], Any, StepInfo]:
-        """Take one step: (theta, state) after it, and what it did."""
+        """Take one step: (theta, state) after it, and what it did.
+
+        jax traces it once: a choice by the values of arrays is `jnp.where`, not a Python `if`.
+        """

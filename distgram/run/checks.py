@@ -200,7 +200,7 @@ def in_words(error: BaseException) -> str:
     where = f" (line {theirs[-1].f_lineno} of {theirs[-1].f_code.co_filename})" if theirs else ""
     remedy = ""
     if isinstance(error, jax.errors.TracerBoolConversionError):
-        remedy = ": write jnp.where(condition, a, b) in place of a choice by the values of x or u"
+        remedy = ": write jnp.where(condition, a, b) in place of a Python choice by a traced value"
     elif isinstance(
         error, jax.errors.TracerArrayConversionError | jax.errors.ConcretizationTypeError
     ):

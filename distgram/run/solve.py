@@ -38,6 +38,7 @@ from distgram.run.signals import caught_signals
 from distgram.run.solution import Solution
 from distgram.run.stage import Stage, build_stage
 from distgram.run.state import State, restored, start
+from distgram.run.trace import trace
 from distgram.store.folder import sole_writer
 from distgram.store.storage import Folder
 
@@ -82,11 +83,16 @@ def objective_step(stage: Stage) -> Step:
 
 
 def compiled_step(stage: Stage, state: State) -> Step:
-    """The step of a stage, compiled for the shapes of a state."""
+    """The step of a stage, compiled for the shapes of a state.
+
+    Raises:
+        RuleError: a step that does not keep the types of its state, or that cannot be traced.
+    """
     make = natural_gradient_step if stage.setup.rule.uses_spectrum else objective_step
     everywhere = NamedSharding(stage.mesh, REPLICATED)  # of each result a copy on every device
     step = jax.jit(make(stage), out_shardings=everywhere)
-    return step.lower(stage.residual, state.theta, state.method, state.points).compile()
+    first = stage.residual, state.theta, state.method, state.points
+    return trace(stage.setup.rule, step, *first).lower().compile()
 
 
 class Compiled(NamedTuple):

@@ -21,6 +21,7 @@ from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule
 from distgram.run.estimate import Way, begin
 from distgram.run.stage import Stage, build_stage
+from distgram.run.trace import check_state
 from distgram.store.checkpoint import Checkpoints
 
 
@@ -102,11 +103,10 @@ def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Po
     factorization."""
     rule = stage.setup.rule
     if isinstance(rule, Rule):
-        return rule.init(stage.model.p), stage.factorization.init(
-            stage.residual.rows(theta, points)
-        )
+        rows = stage.residual.rows(theta, points)
+        return check_state(rule, rule.init(stage.model.p)), stage.factorization.init(rows)
     assert isinstance(rule, Baseline)
-    first = jax.jit(lambda system, t, p: rule.init(Objective(system, p), t))
+    first = jax.jit(lambda system, t, p: check_state(rule, rule.init(Objective(system, p), t)))
     return first(stage.residual, theta, points)
 
 
