@@ -89,7 +89,7 @@ class Progress:
             "held-out": _number(row["heldout_residual"]),
             "L2 error": _number(row["l2_error"]),
             "rank": "-" if row["rank"] is None else str(row["rank"]),
-            "λ or cutoff": _number(row["regularization"]),
+            "λ": _number(row["regularization"]),
             "step size": _number(row["step_size"]),
             "s/step": "-" if pace is None else f"{pace:.3g}",
             "time left": self._left(row, pace),

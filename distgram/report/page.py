@@ -131,9 +131,10 @@ def figures(
     if any(row.get("regularization") is not None for row in run.metrics):
         refused = sum(row.get("accepted") is False for row in run.metrics)
         words = (
-            "Against the step: mean square residual; rank of the step with r∩ and rε; cutoff on "
-            f"the singular values or λ; step size. At the end rank {number(last.get('rank'))}, "
-            f"cutoff or λ {number(last.get('regularization'))}; {refused} logged steps refused."
+            "Against the step: mean square residual; rank of the step with r∩ and rε; λ, "
+            "Tikhonov's or the square of the cutoff; step size. At the end rank "
+            f"{number(last.get('rank'))}, λ {number(last.get('regularization'))}; {refused} logged "
+            "steps refused."
         )
         drawn["cutoff"] = picture(curves.cutoff(run.metrics, spectra), words)
     if points := maps.points_by_term(field):

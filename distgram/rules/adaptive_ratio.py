@@ -111,10 +111,6 @@ class AdaptiveRatio(Rule):
         require(self.patience >= 1, self, "patience", "at least 1")
         check_validation(self)
 
-    def cutoff_of(self, info):
-        """√λ, where the filter factor is 1/2."""
-        return math.sqrt(float(info.regularization))
-
     def init(self, p):
         unset = jnp.asarray(jnp.inf, jnp.float64)
         return AdaptiveRatioState(

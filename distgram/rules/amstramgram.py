@@ -111,7 +111,7 @@ class AMStramGRAM(Rule):
         info = StepInfo(
             loss=loss,
             rank=rank,
-            regularization=spectrum.s[rank - 1],
+            regularization=spectrum.s[rank - 1] ** 2,
             step_size=eta,
             accepted=eta > 0,
             converged=r_eps == 0,

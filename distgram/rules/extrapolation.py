@@ -44,5 +44,5 @@ class Extrapolation(Rule):
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)
-        info = StepInfo(loss, rank, spectrum.s[rank - 1], eta, eta > 0)
+        info = StepInfo(loss, rank, spectrum.s[rank - 1] ** 2, eta, eta > 0)
         return theta - eta * direction, state, info

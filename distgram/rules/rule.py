@@ -39,7 +39,8 @@ class StepInfo(NamedTuple):
     """What a step did.
 
     loss: mean square residual after the step. rank: directions kept, -1 where it does not apply.
-    regularization: the cutoff on the singular values, or Tikhonov's λ; nan where neither applies.
+    regularization: λ in units of squared singular values: Tikhonov's, or the squared cutoff of a
+    truncation; nan where there is no filter.
     step_size: factor of the direction, dimensionless. accepted: whether the parameters moved.
     converged: whether the rule's own stopping criterion holds. r_cap, r_eps: AMStramGRAM's r∩ and
     rε, -1 elsewhere.
@@ -53,6 +54,11 @@ class StepInfo(NamedTuple):
     converged: Bool[Array | np.ndarray, ""] = np.asarray(False)
     r_cap: Int[Array | np.ndarray, ""] = np.asarray(-1)
     r_eps: Int[Array | np.ndarray, ""] = np.asarray(-1)
+
+    @property
+    def cutoff(self) -> Float[Array, ""]:
+        """√λ, the singular value at which the filter falls through 1/2: what figures draw."""
+        return jnp.sqrt(self.regularization)
 
 
 class Method(abc.ABC):
@@ -70,10 +76,6 @@ class Method(abc.ABC):
         super().__init_subclass__(**given)
         if "name" not in vars(cls):
             cls.name = cls.__name__
-
-    def cutoff_of(self, info: StepInfo) -> float:
-        """Where a step cut the singular values off, for figures: its regularization."""
-        return float(info.regularization)
 
     def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
         """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
