@@ -27,8 +27,8 @@ from distgram.report import report
 from distgram.run.ends import Result
 from distgram.run.setup import Limits
 from distgram.store import storage
+from distgram.store.read import ended
 from distgram.store.record import finite
-from distgram.store.run_folder import ended
 from distgram.store.storage import Folder
 
 EVENTS = "tensorboard"  # in a run folder: `tensorboard --logdir RUN`

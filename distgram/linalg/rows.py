@@ -28,7 +28,7 @@ from distgram.pde.problem import Term
 TRIALS = 8
 
 # What a system holds fixed -> its terms and its model.
-Pose = Callable[[Any], tuple[tuple[Term, ...], FlatModel]]
+SystemOf = Callable[[Any], tuple[tuple[Term, ...], FlatModel]]
 
 
 class Points(NamedTuple):
@@ -85,13 +85,19 @@ class Residual:
         chunk: int = 1024,
         blocks: int = 1,
     ):
-        self.pose: Pose = lambda held: (terms, model)
+        self.pose: SystemOf = lambda held: (terms, model)
         self.held: Any = ()
         self.mesh, self.chunk, self.blocks, self.index = mesh, chunk, blocks, None
 
     @classmethod
     def posed(
-        cls, pose: Pose, held: Any, mesh: Mesh, chunk: int, blocks: int, index: int | None = None
+        cls,
+        pose: SystemOf,
+        held: Any,
+        mesh: Mesh,
+        chunk: int,
+        blocks: int,
+        index: int | None = None,
     ) -> Residual:
         """The system that `pose` gives for the arrays in `held`.
 

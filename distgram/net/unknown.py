@@ -23,7 +23,7 @@ from distgram.errors import ProblemError, require
 from distgram.net.network import FlatModel
 from distgram.pde.problem import Field, Problem, Term
 
-Pose = Callable[[Mapping[str, Any]], Problem]
+ProblemOf = Callable[[Mapping[str, Any]], Problem]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Inverse(nnx.Module):
         pose: the problem for given coefficients. hard: whether its hard constraint holds for u.
     """
 
-    def __init__(self, network: nnx.Module, unknowns: tuple[Unknown, ...], pose: Pose, hard: bool):
+    def __init__(
+        self, network: nnx.Module, unknowns: tuple[Unknown, ...], pose: ProblemOf, hard: bool
+    ):
         self.network, self.unknowns, self.pose, self.hard = network, unknowns, pose, hard
         self.xi = nnx.Param(jnp.zeros(len(unknowns)))
 
@@ -80,7 +82,7 @@ class Inverse(nnx.Module):
         return constraint.lift(x) + constraint.distance(x) * values
 
 
-def posed(term: Term, pose: Pose) -> Term:
+def posed(term: Term, pose: ProblemOf) -> Term:
     """The term with the coefficients of the field:  (D_c[u] - f_c)(x) = 0,  c those of u."""
 
     def operator(u: Field) -> Field:

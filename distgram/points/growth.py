@@ -52,7 +52,7 @@ def check_placement(
         )
 
 
-def begun(placement: Placement | None, term: Term, wanted: Draw) -> Draw:
+def first_draw(placement: Placement | None, term: Term, wanted: Draw) -> Draw:
     """What is to be drawn of a term before the first step."""
     if placement is None or fixed_count(term) is not None:
         return wanted

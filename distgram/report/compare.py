@@ -31,7 +31,7 @@ from distgram.report.curves import (
     series,
 )
 from distgram.report.html import Block, Note, Table, number, page, picture, save
-from distgram.store.run_folder import (
+from distgram.store.read import (
     QUANTITIES,
     Run,
     ended,

@@ -16,7 +16,7 @@ from distgram.report import curves, maps
 from distgram.report.curves import Arrays
 from distgram.report.html import Block, Code, Note, Picture, Table, number, page, picture, save
 from distgram.report.maps import Evaluated
-from distgram.store.run_folder import (
+from distgram.store.read import (
     QUANTITIES,
     Run,
     RunRecord,

@@ -77,7 +77,7 @@ class AdaptiveRatio(Rule):
         depth: loss over L₀ above which none is made, in (0, 1]: descents begin slowly.
         acceleration: largest 2‖e‖/‖d‖ of a correction of the trials, in [0, 1]; 0: none is made.
         validation: points a term held out of training to cap the rank by extrapolation, see
-            `Spectrum.cap`; None: no cap.
+            `Spectrum.k_opt`; None: no cap.
 
     Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at
     once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ; leaving a basin uphill
@@ -126,7 +126,7 @@ class AdaptiveRatio(Rule):
         # The wait for a halving begins anew; L₀ is a height, to an order of magnitude.
         return state._replace(reference=loss, waited=np.asarray(0))
 
-    def begun(self, state):
+    def slab_begun(self, state):
         # λ goes on; L₀ is that of the slab, so that an excursion goes as high as its own start.
         unset = np.asarray(np.inf)
         return state._replace(first=unset, reference=unset, waited=np.asarray(0))
@@ -146,7 +146,7 @@ class AdaptiveRatio(Rule):
         uphill, lams = self._window(spectrum, theta, state)
         filters = tikhonov(spectrum, lams)
         if self.validation is not None:
-            filters *= hard_cutoff(spectrum, spectrum.cap())
+            filters *= hard_cutoff(spectrum, spectrum.k_opt())
         directions = spectrum.direction(filters)
         if self.acceleration > 0:
             bend = losses_at.pulled_back(theta - directions) @ spectrum.vt.T
@@ -183,7 +183,7 @@ class AdaptiveRatio(Rule):
         )
         info = StepInfo(
             loss=loss,
-            rank=jnp.minimum(jnp.sum(spectrum.s**2 > lam), spectrum.cap()),
+            rank=jnp.minimum(jnp.sum(spectrum.s**2 > lam), spectrum.k_opt()),
             regularization=lam,
             step_size=accepted.astype(theta.dtype),
             accepted=accepted,

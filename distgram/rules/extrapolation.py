@@ -40,7 +40,7 @@ class Extrapolation(Rule):
         return ()
 
     def step(self, spectrum, losses_at, theta, state):
-        rank = spectrum.cap()
+        rank = spectrum.k_opt()
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)

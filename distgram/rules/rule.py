@@ -82,7 +82,7 @@ class Method(abc.ABC):
         compared with any loss before. By default the state holds none."""
         return state
 
-    def begun(self, state: Any) -> Any:
+    def slab_begun(self, state: Any) -> Any:
         """The state with which a time slab begins, from that of the slab before: no loss before is
         to be compared with. By default as if the points had moved."""
         return self.moved(state, np.asarray(np.inf))
@@ -97,7 +97,7 @@ def check_validation(method: Method) -> None:
 class Rule(Method):
     """One natural-gradient step from a spectrum.
 
-    validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
+    validation: points per term for the spectrum's `validation_errors`; None: there are none.
     """
 
     uses_spectrum = True

@@ -157,7 +157,9 @@ def _traced(
         raise
     except BaseException as error:  # one that is no Exception must not end the program either
         _check_float64(where, what)
-        raise ProblemError(f"{where}: the {what} cannot be traced: {in_words(error)}") from error
+        raise ProblemError(
+            f"{where}: the {what} cannot be traced: {error_in_words(error)}"
+        ) from error
     _check_float64(where, what)
     (found,) = program.out_avals
     if jnp.issubdtype(found.dtype, jnp.complexfloating):
@@ -192,7 +194,7 @@ def _lower(program: core.Jaxpr) -> set[str]:
     return found - {"float64"}
 
 
-def in_words(error: BaseException) -> str:
+def error_in_words(error: BaseException) -> str:
     """An error of a user's function in words: what it is, the line, and what often helps."""
     line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     frames = [f for f, _ in traceback.walk_tb(error.__traceback__)]

@@ -24,13 +24,13 @@ from distgram.points.draw import Draw
 from distgram.rules.rule import Method
 from distgram.run import automatic
 from distgram.run.hooks import Listener
-from distgram.run.progress import Progress
+from distgram.run.progress import ProgressLine
 from distgram.run.setup import Limits, Memory, Pose, Schedule, Setup, Slabs, describe
 from distgram.run.solution import Solution
 from distgram.run.solve import run
 from distgram.run.stage import build_stage
 from distgram.store import folder, storage
-from distgram.store.run_folder import flat
+from distgram.store.read import flat
 
 
 def solve(
@@ -122,7 +122,7 @@ def solve(
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
     every = setup.limits.steps * (setup.slabs.count if setup.slabs else 1)
-    with folder.by_first_process(alone), Progress(every, progress) as shown:
+    with folder.by_first_process(alone), ProgressLine(every, progress) as shown:
         if place is not None and resume:
             _check_same(place, described)  # again: another job may have gone on meanwhile
             folder.clear_stop(place)

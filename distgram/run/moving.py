@@ -155,7 +155,7 @@ class Moving:
         return whitening(spectrum, needs(spectrum).rank)
 
 
-def grown(stage: Stage, state: State) -> tuple[Stage, State]:
+def with_more_points(stage: Stage, state: State) -> tuple[Stage, State]:
     """The stage with more points, and the state with them: other shapes from here on. The alarm is
     quiet again: what it has seen was of fewer points, and one alarm asks for one growth."""
     stage = stage.next_growth()

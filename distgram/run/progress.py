@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 
-class Progress:
+class ProgressLine:
     """Shows the last row of metrics while a run goes on, where someone can see it.
 
     Args:
@@ -23,7 +23,7 @@ class Progress:
         self._steps = steps
         self._live = Live(console=console, auto_refresh=False) if visible else None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         if self._live is not None:
             self._live.start()
         return self
@@ -35,7 +35,7 @@ class Progress:
     def row(self, row: dict[str, Any]) -> None:
         """Show a row in place of the one before."""
         if self._live is not None:
-            self._live.update(Text(in_words(row, self._steps)), refresh=True)
+            self._live.update(Text(row_in_words(row, self._steps)), refresh=True)
 
     def say(self, line: str) -> None:
         """Print a line above the row."""
@@ -43,7 +43,7 @@ class Progress:
             self._live.console.print(line, markup=False, highlight=False)
 
 
-def in_words(row: dict[str, Any], steps: int) -> str:
+def row_in_words(row: dict[str, Any], steps: int) -> str:
     """A row of metrics as one line."""
     error, guess = row["relative_l2_error"], row["error_estimate"]
     return (

@@ -189,7 +189,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class InMemory:
-    """A run that needs no folder, as its page sees it: see `store.run_folder.RunRecord`."""
+    """A run that needs no folder, as its page sees it: see `store.read.RunRecord`."""
 
     solution: Solution
     path: Path | None = None

@@ -32,7 +32,7 @@ from distgram.run.hooks import (
     Session,
 )
 from distgram.run.measure import Measure
-from distgram.run.moving import Moving, grown
+from distgram.run.moving import Moving, with_more_points
 from distgram.run.setup import Setup
 from distgram.run.signals import caught_signals
 from distgram.run.solution import Solution
@@ -53,15 +53,15 @@ def natural_gradient_step(stage: Stage) -> Step:
     it saw)."""
     rule, factorize = stage.setup.rule, stage.factorization
     assert isinstance(rule, Rule)
-    held_out = stage.validation(rule.validation) if rule.validation else None
+    validation = stage.validation(rule.validation) if rule.validation else None
 
     def step(residual, theta, state, points):
         rule_state, warm = state
         rows = residual.rows(theta, points)  # [J | r], streamed and sharded, never whole
         spectrum, warm = factorize(rows, lambda at: rule.needs(at, theta, rule_state), warm)
-        if held_out is not None:
-            errors = reconstruction_errors(residual.rows(theta, held_out), spectrum)
-            spectrum = spectrum._replace(held_out=errors)
+        if validation is not None:
+            errors = reconstruction_errors(residual.rows(theta, validation), spectrum)
+            spectrum = spectrum._replace(validation_errors=errors)
         seen = summary(spectrum, theta)  # singular values, RCE_n, the precision floor
         theta, rule_state, info = rule.step(spectrum, rows.trials, theta, rule_state)
         everywhere = NamedSharding(residual.mesh, REPLICATED)
@@ -189,7 +189,7 @@ def run(
             listener.alive(True)
             if moment.grow:
                 with session.clock.pause():
-                    stage, state = grown(stage, state)
+                    stage, state = with_more_points(stage, state)
                     moment.grow = False
                 listener.say(f"step {state.step}: the points grow to S = {stage.size}")
             elif moment.halve:

@@ -30,7 +30,7 @@ from distgram.points.draw import (
     draw_validation,
     variance,
 )
-from distgram.points.growth import begun, check_placement, grown, last_growth, total
+from distgram.points.growth import check_placement, first_draw, grown, last_growth, total
 from distgram.run.checks import (
     check_exact,
     check_model,
@@ -160,7 +160,7 @@ class Stage:
         """
         drawn = []
         for i, term in enumerate(open_terms(self.setup, slab) if slab else self.terms):
-            asked = begun(self.setup.placement, term, self.draws[term.name])
+            asked = first_draw(self.setup.placement, term, self.draws[term.name])
             x, density = draw(term, asked, [self.setup.seed, i])
             check_target(self.problem, term, x)
             drawn.append((x, density))

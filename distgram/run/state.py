@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -71,7 +70,7 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
     if slabs is not None and slabs.warm_start and before is not None and old is not None:
         theta = _warm(stage, points, before, old)
         if isinstance(stage.setup.rule, Rule):
-            method = stage.setup.rule.begun(before.method[0])
+            method = stage.setup.rule.slab_begun(before.method[0])
     theta = replicate(mesh, theta)
     first = first_method_state(stage, theta, points)
     method = replicate(mesh, first if method is None else (method, first[1]))
@@ -168,7 +167,8 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
     }
     numbers = {k: float("inf") if v is None else v for k, v in numbers.items()}
     read["points"] = tuple(Points(*p) for p in read["points"])
-    state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"]), way=way))
+    alarm = Alarm(**{name: np.asarray(v) for name, v in meta["alarm"].items()})
+    state = _relaid(stage, first, State(**read, **numbers, alarm=alarm, way=way))
     edges = tuple(meta["edges"])
     if frozen or edges != stage.edges or meta["balance"] != stage.balance:
         given = stage.setup, stage.mesh, stage.growth, frozen, edges, stage
@@ -186,10 +186,6 @@ def bare_points(stage: Stage, state: State) -> dict[str, np.ndarray]:
         slabs += [[x for x, _ in stage.draw(part.problem)] for part in stage.parts[:-1]]
     each = zip(stage.terms, zip(*slabs, strict=True), strict=True)
     return {term.name: np.concatenate(parts) for term, parts in each}
-
-
-def _alarm(values: Mapping[str, list]) -> Alarm:
-    return Alarm(**{name: np.asarray(v) for name, v in values.items()})
 
 
 def _abstract(stage: Stage, first: State, lengths: list[int], solved: int) -> dict[str, Any]:

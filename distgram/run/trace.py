@@ -12,7 +12,7 @@ from jax.stages import Traced
 from distgram.errors import RuleError
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Method
-from distgram.run.checks import in_words
+from distgram.run.checks import error_in_words
 
 # What jax raises where Python needs the value of an array that has none yet.
 NO_VALUE = (
@@ -58,7 +58,7 @@ def trace(method: Method, step: Any, *arguments: Any) -> Traced:
         traced = step.trace(*arguments)
     except NO_VALUE as error:
         raise RuleError(
-            f"{called(method)}: the step cannot be traced: {in_words(error)}"
+            f"{called(method)}: the step cannot be traced: {error_in_words(error)}"
         ) from error
     _, theta, state, _ = arguments
     theta_after, state_after, info, _ = traced.out_info

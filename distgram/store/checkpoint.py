@@ -178,11 +178,6 @@ def of_step(folder: Folder, step: int) -> Folder:
     raise CheckpointError(f"{folder}: no whole checkpoint of step {step}: expected one of {whole}.")
 
 
-def read_theta(checkpoint: Folder) -> np.ndarray:
-    """The parameters θ (p,) of one checkpoint; of several slabs those of the one being solved."""
-    return read_thetas(checkpoint)[-1]
-
-
 def meta_of(checkpoint: Folder) -> dict[str, Any]:
     """The meta of one checkpoint."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:

@@ -63,12 +63,6 @@ def new(run_dir: Folder, config: dict[str, Any], force: bool = False) -> Iterato
         yield
 
 
-def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
-    """As `new`, and let go of the folder."""
-    with new(run_dir, config, force):
-        pass
-
-
 @contextmanager
 def by_first_process(context: AbstractContextManager[None]) -> Iterator[None]:
     """A context that the first process of a job enters; every process calls this, and none goes on

@@ -23,7 +23,7 @@ from distgram.errors import FolderTaken
 from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.folder import CONFIG, ENVIRONMENT, METRICS, RESULT, SOLUTION, SPECTRA
-from distgram.store.run_folder import check_row
+from distgram.store.read import check_row
 from distgram.store.storage import Folder
 
 log = logging.getLogger("distgram")
