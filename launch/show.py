@@ -108,7 +108,7 @@ class Progress:
 
 
 def _pace(before: dict[str, Any] | None, row: dict[str, Any]) -> float | None:
-    """Seconds a step since the row before; None where there is none."""
+    """Seconds per step since the row before; None where there is none."""
     if before is None or row["step"] <= before["step"]:
         return None
     return (row["seconds"] - before["seconds"]) / (row["step"] - before["step"])

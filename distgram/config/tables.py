@@ -1,8 +1,9 @@
 """Tables of a configuration, made from the classes that they describe.
 
 A rule, a placement or a network is a dataclass with its own defaults and its own checks. Its table
-in a config has the same keys, by the types of its fields: there is no second list of names or
-defaults, and a new file in `rules/` or `points/adaptive/` is known here by itself.
+in a config has the same keys, by the types of its fields, so that no second list of names or
+defaults exists. A class in a file of `rules/` or `points/adaptive/` can be chosen in a config if
+the class itself defines `name`; a class without one is called by its class name in reports only.
 """
 
 from __future__ import annotations

@@ -139,13 +139,13 @@ def figures(
         drawn["cutoff"] = picture(curves.cutoff(run.metrics, spectra), words)
     if points := maps.points_by_term(field):
         counted = ", ".join(f"{len(x)} in {term}" for term, x in points.items())
-        words = f"The collocation points, one colour and marker a term: {counted}."
+        words = f"The collocation points, one colour and marker per term: {counted}."
         drawn["points"] = picture(maps.points(field), words)
     if solution is not None and (found := maps.residual_maps(solution, field)):
         rms = ", ".join(f"rms {m.rms:.2g} in {term}" for term, m in found.items())
         words = (
-            "The base-10 logarithm of the absolute residual on a dense grid, one panel a term on a "
-            f"box, with the collocation points over it: {rms}."
+            "The base-10 logarithm of the absolute residual on a dense grid, one panel per term on "
+            f"a box, with the collocation points over it: {rms}."
         )
         drawn["residual"] = picture(maps.residual(found), words, "map")
     return drawn

@@ -63,20 +63,20 @@ class AdaptiveRatio(Rule):
         e(λ) = ½ (JᵀJ + λ)⁻¹ Jᵀ r_dd,   ½ r_dd ≈ r(θ - d) - (r - J d),
 
     the full step being θ - d - e where 2‖e‖ <= acceleration ‖d‖, else θ - d. The difference over
-    the whole step costs a residual a trial, and one more pass over the rows for all of them;
+    the whole step costs a residual per trial, and one more pass over the rows for all of them;
     derivatives higher than the second are in it too. The same factorization serves: in the right
     vectors, Jᵀ(r - J d) is sᵢ(1 - fᵢ)cᵢ. By Jᵀ the conditioning is squared: e is good to
     eps s₁‖r‖/λ, enough for a correction. Excursions go without.
 
     Args:
         ratio: least actual over predicted decrease, dimensionless, in (0, 1).
-        window: factor of the window, > 1. trials: values of λ tried a step, >= 2.
+        window: factor of the window, > 1. trials: values of λ tried per step, >= 2.
         initial: λ before the first step, in units of the squared singular values.
         excursion: exponent of the height of an excursion, in [0, 1].
         patience: steps without halving before one, >= 1.
         depth: loss over L₀ above which none is made, in (0, 1]: descents begin slowly.
         acceleration: largest 2‖e‖/‖d‖ of a correction of the trials, in [0, 1]; 0: none is made.
-        validation: points a term held out of training to cap the rank by extrapolation, see
+        validation: points per term held out of training to cap the rank by extrapolation, see
             `Spectrum.k_opt`; None: no cap.
 
     Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at

@@ -56,7 +56,7 @@ class AMStramGRAM(Rule):
     Args:
         epsilon: ε, the precision wanted of the rms residual, > 0.
         line_search: chooses the step size.
-        validation: points a term held out of training to cap the rank by extrapolation, see
+        validation: points per term held out of training to cap the rank by extrapolation, see
             `Spectrum.k_opt`; None: no cap.
 
     Source: Schwencke, Rousselot, Shilova, Furtlehner 2025 (AMStramGRAM, algorithm 1, sketch);

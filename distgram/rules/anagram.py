@@ -24,7 +24,7 @@ class ANaGRAM(Rule):
         cutoff: α, on the singular values of the weighted Jacobian, > 0.
         relative_cutoff: α / s₁, in [0, 1).
         line_search: chooses η.
-        validation: points a term held out of training to cap the rank by extrapolation, see
+        validation: points per term held out of training to cap the rank by extrapolation, see
             `Spectrum.k_opt`; None: no cap.
 
     Source: Schwencke, Furtlehner, ICLR 2025, arXiv 2412.10782.

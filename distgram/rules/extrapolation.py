@@ -21,7 +21,7 @@ class Extrapolation(Rule):
     needs no threshold. K is all of the spectrum, so a factorization that gives less does not do.
 
     Args:
-        validation: points Z a term, at least 1.
+        validation: points Z per term, at least 1.
         line_search: chooses η.
 
     Source: the criterion is cross-validation of a truncated SVD (Hansen 1998, ch. 7), on fresh

@@ -81,7 +81,7 @@ def check_model(problem: Problem, model: FlatModel) -> None:
     if (given.shape, given.dtype) != ((m,), jnp.float64):
         raise ModelError(
             f"network: it gives {found} at a point of shape ({d},): expected float64 of shape "
-            f"({m},), one entry a component of u of problem {problem.name!r}."
+            f"({m},), one entry per component of u of problem {problem.name!r}."
         )
 
 
@@ -94,7 +94,7 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     if left.ndim != 1 or right.shape not in (left.shape, _broadcast(term.target)):
         raise ProblemError(
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
-            "expected one shape (m,) for both, one entry an equation."
+            "expected one shape (m,) for both, one entry per equation."
         )
     check_target(problem, term, probe(term, 64))
     return left.shape[0]
@@ -125,7 +125,7 @@ def check_exact(problem: Problem) -> None:
         if shape != (problem.outputs,):
             raise ProblemError(
                 f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
-                f"({problem.outputs},), one entry a component of u."
+                f"({problem.outputs},), one entry per component of u."
             )
     known = problem.known()
     if known is not None and not (finite := np.isfinite(known.u).all(axis=1)).all():

@@ -117,7 +117,9 @@ def solve(
             _check_same(place, described)
             alone = folder.sole_job(place)
         else:
-            build_stage(setup, mesh).check_draws()  # all errors come before the folder
+            # Points are drawn here once, and drawn again by the run: a count that a region cannot
+            # give is refused before the folder is made, and nobody has to remove a folder.
+            build_stage(setup, mesh).check_draws()
             alone = folder.new(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")

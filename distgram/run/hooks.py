@@ -114,7 +114,7 @@ class Session:
                 )
         self.listener.say(
             f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
-            f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
+            f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) per device"
         )
         self.recorder.start(self.saved, (meta or {}).get("recorded"))
         self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])

@@ -68,7 +68,7 @@ class Solution:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics, one a logged step."""
+        """The rows of metrics, one per logged step."""
         return self.record.rows
 
     @property

@@ -132,7 +132,7 @@ def run(
     alike, and the first one writes.
 
     Args:
-        run_dir: an absolute path or gs://: the folder of this run, made by `store.folder.make`,
+        run_dir: an absolute path or gs://: the folder of this run, made by `store.folder.new`,
             shared by all processes; None: all stays in memory.
         resume: go on from the newest whole checkpoint in run_dir.
         described: the setup in words, for the checkpoints.
@@ -152,7 +152,7 @@ def run(
         else:
             if setup.balance:
                 stage = stage.balanced(balance(stage))
-            state = start(stage)
+            state = start(stage)  # θ₀, the rule's state, and the points drawn
         session.begin(stage, meta)
         judge = Judge(setup.limits, session.clock, caught, session.asked_to_stop)
         moment, compiled = None, None

@@ -96,7 +96,7 @@ class Stage:
 
     @property
     def size(self) -> int:
-        """S, the number of collocation points of all terms (equations a point not counted)."""
+        """S, the number of collocation points of all terms (equations per point not counted)."""
         return total({t.name: self.draws[t.name] for t in self.terms})
 
     @property
@@ -313,7 +313,7 @@ def first_edges(setup: Setup, whole: Problem) -> tuple[float, ...]:
     if setup.slabs is None:
         return ()
     if setup.limits.steps == 0:
-        raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
+        raise ProblemError("run.steps = 0 with [time]: expected at least one step per slab.")
     if setup.unknown:
         name = next(iter(setup.unknown))
         raise ProblemError(f"unknown.{name} with [time]: expected no [unknown]; leave one out.")

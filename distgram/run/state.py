@@ -1,4 +1,5 @@
-"""The state of a run: all that a resume needs."""
+"""The state of a run between two steps, and how a checkpoint keeps it. `Session.save` adds what the
+session knows: ends of the slabs, the step at which one began, seconds, rows recorded."""
 
 from __future__ import annotations
 
@@ -25,12 +26,12 @@ from distgram.store.checkpoint import Checkpoints
 
 
 class State(NamedTuple):
-    """All that a resume needs, beside the stage: parameters, the method's state, points; the best
-    parameters met, their loss, and when; the loss after the first step of the run; what the alarm
-    and the estimate of the error remember.
+    """What a step changes: the parameters, the method's state, the points; the best parameters met,
+    their loss and their step; the loss after the first step of the run; what the alarm and the
+    estimate of the error remember. The stage and the session hold the rest of a run.
 
-    A method may go uphill; the solution is the best. Points may move: best_loss is on the present
-    ones. The scalars are numbers of the host, the same on every process.
+    A method may go uphill; the solution is the best parameters. Points may move: best_loss is the
+    loss on the present points. The scalars are numbers of the host, the same on every process.
     """
 
     theta: Float[Array, " p"]
@@ -98,8 +99,12 @@ def _warm(
 
 
 def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
-    """What one step hands to the next, before the first: of a rule its own state and that of the
-    factorization."""
+    """The state before the first step: of a rule (its own, the factorization's), of a baseline its
+    own.
+
+    Raises:
+        RuleError: a state that cannot be saved.
+    """
     rule = stage.setup.rule
     if isinstance(rule, Rule):
         rows = stage.residual.rows(theta, points)
@@ -124,7 +129,8 @@ def arrays(stage: Stage, state: State) -> dict[str, Any]:
 
 
 def meta(stage: Stage, state: State) -> dict[str, Any]:
-    """What a checkpoint says as JSON for `restored` to read it: sizes, and the host's numbers."""
+    """What a checkpoint says as JSON of stage and state: sizes, and the host's numbers. `restored`
+    reads them; `Session.save` adds the session's own."""
     return {
         "points": [len(p.x) for p in state.points],
         "growth": stage.growth,

@@ -46,7 +46,7 @@ def choose(
     """The greedy choice of `count` of the points of all devices; called on each with its own.
 
     Args:
-        w: whitened rows of m equations a point. e: the part of the gradient to be explained.
+        w: whitened rows of m equations per point. e: the part of the gradient to be explained.
         alive: False for padding, shape (n,). by: 'f', 'P' or 'fP'.
 
     Returns: indices in the order of the points over the devices, replicated.
