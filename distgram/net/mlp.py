@@ -1,4 +1,4 @@
-"""The multilayer perceptron, behind its input features."""
+"""The multilayer perceptron, which takes input features of x."""
 
 from __future__ import annotations
 

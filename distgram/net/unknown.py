@@ -4,8 +4,8 @@
 
 A problem is a function of its coefficients, problem(viscosity=...). At every θ it is built with the
 coefficients of θ, traced values, so that operators, targets and hard constraints may all depend on
-them, and a step of the natural gradient moves network and coefficients together. Nothing else of
-the solver knows: the field u(.; θ) carries its coefficients.
+them, and a step of the natural gradient moves network and coefficients together. The field u(.; θ)
+carries its coefficients, so that the rest of the solver treats them as parameters.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Unknown:
 
 
 class Inverse(nnx.Module):
-    """A network with unknown coefficients: the field u(.; θ) and what it was posed with.
+    """A network with unknown coefficients: the field u(.; θ) and the problem of its coefficients.
 
     Args:
         pose: the problem for given coefficients. hard: whether its hard constraint holds for u.
@@ -94,7 +94,7 @@ def posed(term: Term, pose: ProblemOf) -> Term:
 
 
 def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:
-    """The coefficients of θ by name; none where the model has none."""
+    """The coefficients of θ by name; {} if the model has no unknown coefficients."""
     field = model.field(jnp.asarray(np.asarray(theta)))
     return {k: float(v) for k, v in field.coefficients.items()} if _inverse(field) else {}
 

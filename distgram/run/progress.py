@@ -1,4 +1,4 @@
-"""How a run goes, in one line of a terminal or a notebook."""
+"""The progress of a run as one line of a terminal or a notebook."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Greedy(Placement):
 
     Args:
         drop: share of the points that leaves, in (0, 1). by: 'f', 'P' or 'fP'.
-        candidates: how many there are for one inserted, >= 2.
+        candidates: number of candidates per inserted point, >= 2.
 
     Source: that of the module.
     """
