@@ -30,8 +30,9 @@ def informative(
 
 @dataclass(frozen=True)
 class Leverage(Placement):
-    """Drop the points of least leverage, and insert the same number of new ones: each uniform
-    candidate is chosen with a probability ∝ |r|^exponent.
+    """Drop the points of least leverage, and insert the same number where |r| is large.
+
+    Each uniform candidate is chosen with a probability ∝ |r|^exponent.
 
     Args:
         drop: share of the points that leaves, in (0, 1).

@@ -14,7 +14,9 @@ from distgram.points.adaptive.proportional import inclusion, systematic
 
 @dataclass(frozen=True)
 class RAR(Placement):
-    """Begin with the share `start` of the points. Each placement adds the share `add`, out of
+    """Begin with a share of the points, and add more where |r| is large.
+
+    A run begins with the share `start`. Each placement adds the share `add`, out of
     candidates · size  uniform ones, until the budget is used; from then on the points stay.
 
     The budget is the number of points that the config gives, or to which it grows. Shapes do not
