@@ -69,7 +69,7 @@ FEATURE_WORDS = {
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes a device needs for one step, as compiled: what goes in, and what is made on the way."""
+    """Bytes that a device needs for one step, as compiled: its arguments and its temporaries."""
 
     arguments: int
     temporaries: int
@@ -131,22 +131,22 @@ def sizes(stage: Stage, planned: Plan, memory: StepMemory | None) -> Iterator[tu
         yield "factorization", f"{planned.name} ({planned.why})"
         if planned.widths:
             yield "widths", f"{', '.join(map(str, planned.widths))}; then {planned.dense or 'none'}"
-    yield "row blocks a device", str(planned.blocks)
+    yield "row blocks per device", str(planned.blocks)
     yield "rows a block", str(planned.block)
-    yield "bytes a device, points", str(DOUBLE * -(-points // shape.devices))
-    yield "bytes a device, planned", str(planned.bytes)
+    yield "bytes per device, points", str(DOUBLE * -(-points // shape.devices))
+    yield "bytes per device, planned", str(planned.bytes)
     if memory is not None:
-        yield "bytes a device, arguments", str(memory.arguments)
-        yield "bytes a device, temporaries", str(memory.temporaries)
+        yield "bytes per device, arguments", str(memory.arguments)
+        yield "bytes per device, temporaries", str(memory.temporaries)
 
 
 def reach_table(shape: Shape, budget_gib: float) -> Table:
     """How far each factorization goes within the budget: P at these rows, rows at this P."""
     budget = int(budget_gib * GIB)
     table = Table(
-        *("factorization", "GiB a device, at least", f"largest P at {shape.rows} rows"),
+        *("factorization", "GiB per device, at least", f"largest P at {shape.rows} rows"),
         f"most rows at P = {shape.p}",
-        title=f"Within {budget_gib:g} GiB a device on {shape.devices} device(s)",
+        title=f"Within {budget_gib:g} GiB per device on {shape.devices} device(s)",
         title_justify="left",
         box=None,
     )

@@ -71,7 +71,7 @@ def check(
     memory_gib: Annotated[
         float | None,
         typer.Option(
-            "--memory-gib", metavar="M", help="Set memory.budget_gib: GiB a device for a step."
+            "--memory-gib", metavar="M", help="Set memory.budget_gib: GiB per device for a step."
         ),
     ] = None,
     *,

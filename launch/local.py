@@ -21,7 +21,7 @@ from distgram.run.hooks import Listener
 from distgram.run.solve import run
 from distgram.run.stage import Stage, build_stage
 from distgram.store import checkpoint, folder, storage
-from distgram.store.run_folder import flat
+from distgram.store.read import flat
 from distgram.store.storage import Folder
 
 # What a resume may change: when the run ends, and nothing of the way there.

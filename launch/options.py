@@ -142,7 +142,7 @@ def layout(
         typer.Option(
             "--workers",
             metavar="N|MIN:MAX",
-            help="Start N Ray workers, one a host; between MIN and MAX as many as there are hosts.",
+            help="Start N Ray workers, one per host; of MIN:MAX one on every host that is there.",
         ),
     ] = None,
     devices_per_worker: Annotated[

@@ -140,7 +140,7 @@ def evaluate(
     run: RunArgument,
     at: Annotated[
         Path,
-        typer.Option("--at", metavar="CSV", help="Read the points: one column a coordinate."),
+        typer.Option("--at", metavar="CSV", help="Read the points: one column per coordinate."),
     ],
     derivatives: Annotated[
         int,

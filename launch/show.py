@@ -28,8 +28,8 @@ from distgram.report import report
 from distgram.run.ends import Result
 from distgram.run.setup import Limits
 from distgram.store import storage
+from distgram.store.read import ended
 from distgram.store.record import finite
-from distgram.store.run_folder import ended
 from distgram.store.storage import Folder
 
 EVENTS = "tensorboard"  # in a run folder: `tensorboard --logdir RUN`
@@ -90,7 +90,7 @@ class Progress:
             "held-out": _number(row["heldout_residual"]),
             "L2 error": _number(row["l2_error"]),
             "rank": "-" if row["rank"] is None else str(row["rank"]),
-            "λ or cutoff": _number(row["regularization"]),
+            "λ": _number(row["regularization"]),
             "step size": _number(row["step_size"]),
             "s/step": "-" if pace is None else f"{pace:.3g}",
             "time left": self._left(row, pace),
@@ -113,7 +113,7 @@ class Progress:
 
 
 def _pace(before: dict[str, Any] | None, row: dict[str, Any]) -> float | None:
-    """Seconds a step since the row before; None where there is none."""
+    """Seconds per step since the row before; None where there is none."""
     if before is None or row["step"] <= before["step"]:
         return None
     return (row["seconds"] - before["seconds"]) / (row["step"] - before["step"])

@@ -30,7 +30,7 @@ from distgram.report.curves import TOTAL, draw_curves, dress, legend
 from distgram.report.html import POLICY, Block, Note, Picture, Table, number, picture, render
 from distgram.report.page import quantities
 from distgram.store.folder import CHECKPOINTS
-from distgram.store.run_folder import QUANTITIES, Run, problem_name
+from distgram.store.read import QUANTITIES, Run, problem_name
 
 if TYPE_CHECKING:
     from distgram_launch.ray.jobs import Job

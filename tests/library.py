@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,8 @@ def solve_in(
 def run(folder: Path, tree: dict[str, Any], resume=False, devices=1, **heard) -> Result:
     """Solve a config, in a new run folder unless it is resumed; `heard` as in `solve_in`."""
     config = check(tree)
-    if not resume:
-        run_folder.make(folder, dump(config))
-    return solve_in(config, make_mesh(devices), folder, resume, **heard)
+    with nullcontext() if resume else run_folder.new(folder, dump(config)):
+        return solve_in(config, make_mesh(devices), folder, resume, **heard)
 
 
 def stopped_at(folder: Path, tree: dict[str, Any], step: int) -> Result:

@@ -24,7 +24,7 @@ assert np.finfo(Long).eps < 1e-18, "the oracles need a long double of 80 bits or
 
 @dataclass(frozen=True)
 class LinearModel:
-    """A 'network' whose field at the point [a | b] is  a θ + b, for `equations` rows a point."""
+    """A 'network' whose field at the point [a | b] is  a θ + b, for `equations` rows per point."""
 
     p: int
     equations: int = 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from cli_runs import environment, metrics
 
-from distgram.store.checkpoint import newest, read_theta
+from distgram.store.checkpoint import newest, read_thetas
 
 ROOT = Path(__file__).parents[1]
 
@@ -165,7 +165,7 @@ class RayRun:
 
 def theta(run: Path) -> np.ndarray:
     """The parameters of the newest checkpoint."""
-    return read_theta(newest(run / "checkpoints"))
+    return read_thetas(newest(run / "checkpoints"))[-1]
 
 
 def same(a: Path, b: Path) -> bool:

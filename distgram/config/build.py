@@ -14,7 +14,7 @@ from distgram.pde.measurements import data_term
 from distgram.pde.problem import Problem
 from distgram.pde.registry import builder, file_builder
 from distgram.run import automatic
-from distgram.run.checks import in_words
+from distgram.run.checks import error_in_words
 from distgram.run.setup import Limits, Schedule, Setup
 from distgram.store import storage
 
@@ -79,7 +79,7 @@ def _problem(config: Config) -> Any:
             raise
         except BaseException as error:  # the user's function, or a parameter of the wrong type
             raise ProblemError(
-                f"problem {table.name or table.file!r} cannot be built: {in_words(error)}"
+                f"problem {table.name or table.file!r} cannot be built: {error_in_words(error)}"
             ) from error
 
     first = posed(unknown)

@@ -1,4 +1,4 @@
-"""A run folder as a solution."""
+"""`distgram.load`: from a run folder to its Solution."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from distgram.store.checkpoint import STEP, meta_of, newest, of_step, read_theta
 from distgram.store.record import read_record
 from distgram.store.storage import Folder
 
-# Of a run, beside the numbers of its checkpoints.
+# Names of two steps for `load(step=...)`, where a number is that of a checkpoint.
 INITIAL, FINAL = "initial", "final"
 
 
@@ -41,20 +41,20 @@ def load(
     network: Network | nnx.Module | None = None,
     trust: bool = False,
 ) -> Solution:
-    """The solution of a run folder, whatever devices it was found on. It sets jax to float64.
+    """The solution that a run folder holds, on this machine's devices. `load` sets jax to float64.
 
-    Where the problem is a file of the folder, that file is a program, and is executed.
+    If the folder holds a problem file, `load` executes it as a program.
 
     Args:
-        step: 'final', the best parameters met up to the newest whole checkpoint; 'initial', those
-            the run began with; or a number, those of the checkpoint of that step.
-        problem: of a run that was started from Python, whose folder does not hold it.
-        network: likewise, where it is not an MLP.
-        trust: whether to execute a problem file that no solve of this user's, on this machine, has
-            written.
+        step: 'final' takes the best parameters met up to the newest whole checkpoint, 'initial'
+            the parameters with which the run began, a number those of the checkpoint of that step.
+        problem: what the run solved, needed if it was started from Python.
+        network: the network of the run, needed if it was started from Python and is not an MLP.
+        trust: whether to execute a problem file that was not written by a solve of this user on
+            this machine.
 
     Raises:
-        TrustError: there is such a file, and `trust` is not given.
+        TrustError: the folder holds such a file, and `trust` is not given.
         ConfigError: no config.toml in it. CheckpointError: no whole checkpoint, or none of `step`.
         SolutionError: another word for a step. RunError: `problem` or `network` is needed.
     """
@@ -83,7 +83,7 @@ def load(
 
 
 def read_config(run_dir: Folder) -> Config:
-    """The config of a run folder, with the copies of files that the folder holds.
+    """The config of a run folder; its paths point to the copies that the folder holds.
 
     Raises:
         ConfigError: no config.toml in it.
@@ -94,10 +94,10 @@ def read_config(run_dir: Folder) -> Config:
 
 
 def read_tree(run_dir: Folder) -> dict[str, Any]:
-    """The tables of a run folder's config, with the copies of files that the folder holds.
+    """The tables of a run folder's config; their paths point to the copies that the folder holds.
 
     Raises:
-        ConfigError: no config.toml in it, or no TOML.
+        ConfigError: config.toml is missing, or is not TOML.
     """
     tree = schema.read(run_dir / folder.CONFIG)
     return tree if schema.from_python(tree) else schema.dump(read_config(run_dir))
@@ -109,11 +109,14 @@ def setup_of(
     problem: Problem | Pose | None = None,
     network: Network | nnx.Module | None = None,
 ) -> Setup:
-    """The setup that tables describe; where the run was started from Python, with the objects that
-    only Python has.
+    """The setup that the tables of a run folder describe.
 
     Args:
-        where: what the tables are of, for errors.
+        where: the folder, for errors. problem, network: objects that the tables of a run started
+            from Python cannot describe.
+
+    Raises:
+        RunError: `problem` or `network` is needed. ConfigError: the tables are not those of a run.
     """
     if not schema.from_python(tree):
         return build_setup(schema.check(tree))
@@ -150,7 +153,8 @@ def setup_of(
 
 
 def _edges(checkpoints: Folder, step: int | str) -> tuple[float, ...]:
-    """The instants between which the time slabs lie at a step; none where that is the setup's."""
+    """The edges of the time slabs that the checkpoint of a step records; () if it records none, and
+    those of the setup hold."""
     if step == INITIAL:
         return ()
     at = newest(checkpoints) if step == FINAL else of_step(checkpoints, int(step))
@@ -158,7 +162,7 @@ def _edges(checkpoints: Folder, step: int | str) -> tuple[float, ...]:
 
 
 def _parameters(checkpoints: Folder, step: int | str) -> tuple[np.ndarray, ...]:
-    """The parameters of every time slab up to a step; none before the first."""
+    """The parameters of every time slab up to a step; () for 'initial'."""
     if step == INITIAL:
         return ()
     if step == FINAL:

@@ -14,7 +14,7 @@ from etils import epath
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from distgram.config.errors import sentence
-from distgram.config.tables import Table, choices, one_of, table_of
+from distgram.config.tables import ConfigTable, choices, one_of, table_of
 from distgram.errors import ConfigError
 from distgram.linalg.factorization import Factorization
 from distgram.net.mlp import MLP
@@ -37,7 +37,7 @@ PLACEMENTS = choices(Placement, "distgram.points.adaptive")
 CHOSEN = {"model", "points", "data", "unknown", "sampling", "rule", "time"}
 
 
-class ProblemTable(Table):
+class ProblemTable(ConfigTable):
     """Which equation: a registered name, or a Python file of the user's; without some of its terms
     where data stand in for them."""
 
@@ -59,7 +59,7 @@ class ModelTable(table_of(MLP)):
     hard_constraint: bool = False
 
 
-class DataTable(Table):
+class DataTable(ConfigTable):
     """A CSV file of measurements that becomes a term, and the factor of its mean square."""
 
     file: str
@@ -74,19 +74,19 @@ class RunTable(table_of(Limits), table_of(Schedule)):  # pyright: ignore[reportG
     balance: bool = False
 
 
-class StaticTable(Table):
+class StaticTable(ConfigTable):
     """Points stay where they were drawn (default)."""
 
     name: Literal["static"] = "static"
 
 
-class AutoTable(Table):
+class AutoTable(ConfigTable):
     """By shape and memory: tsqr where rows >= P, else dual; randomized where these do not fit."""
 
     name: Literal["auto"] = "auto"
 
 
-class Config(Table):
+class Config(ConfigTable):
     """One run.
 
     automatic: network, points, rule, time slabs and weights are chosen for the problem. A file that

@@ -1,8 +1,9 @@
 """Tables of a configuration, made from the classes that they describe.
 
 A rule, a placement or a network is a dataclass with its own defaults and its own checks. Its table
-in a config has the same keys, by the types of its fields: there is no second list of names or
-defaults, and a new file in `rules/` or `points/adaptive/` is known here by itself.
+in a config has the same keys, by the types of its fields, so that no second list of names or
+defaults exists. A class in a file of `rules/` or `points/adaptive/` can be chosen in a config if
+the class itself defines `name`; a class without one is called by its class name in reports only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 from distgram.errors import UserError
 
 
-class Table(BaseModel):
+class ConfigTable(BaseModel):
     """A table of a configuration: no unknown key, no infinity, no value of another type (`true` is
     no number, `"10"` neither), and it does not change.
 
@@ -53,7 +54,7 @@ def choices(base: type, *packages: str) -> dict[str, type]:
 
 
 @cache
-def table_of(cls: type) -> type[Table]:
+def table_of(cls: type) -> type[ConfigTable]:
     """The table of a dataclass: a key for each of its settings, and the key `name` where that
     chooses the class among others."""
     hints = typing.get_type_hints(cls)
@@ -62,18 +63,18 @@ def table_of(cls: type) -> type[Table]:
         keys["name"] = (Literal[name], ...)  # type: ignore[valid-type]
     for setting in settings(cls):
         keys[setting.name] = (_key_type(hints[setting.name]), _default(setting))
-    table = create_model(f"{cls.__name__}Table", __base__=Table, __doc__=cls.__doc__, **keys)
+    table = create_model(f"{cls.__name__}Table", __base__=ConfigTable, __doc__=cls.__doc__, **keys)
     table.described = cls
     return table
 
 
-def one_of(classes: Mapping[str, type], *more: type[Table]) -> Any:
+def one_of(classes: Mapping[str, type], *more: type[ConfigTable]) -> Any:
     """The table of one of several classes, told apart by the key `name`."""
     tables = (*more, *(table_of(cls) for cls in classes.values()))
     return Annotated[Union[tables], pydantic.Field(discriminator="name")]  # noqa: UP007
 
 
-def build(table: Table, key: str, cls: type | None = None) -> Any:
+def build(table: ConfigTable, key: str, cls: type | None = None) -> Any:
     """The object that a table describes.
 
     Args:
@@ -124,7 +125,7 @@ def _default(setting: Field) -> Any:
     return _table(value) if is_dataclass(value) else value
 
 
-def _table(value: Any) -> Table:
+def _table(value: Any) -> ConfigTable:
     """The table of an object."""
     cls = type(value)
     given = {s.name: getattr(value, s.name) for s in settings(cls)}
@@ -132,7 +133,7 @@ def _table(value: Any) -> Table:
 
 
 def _built(value: Any, key: str) -> Any:
-    if isinstance(value, Table):
+    if isinstance(value, ConfigTable):
         return build(value, key)
     if isinstance(value, list):
         return tuple(_built(one, f"{key}.{i}") for i, one in enumerate(value))

@@ -46,7 +46,7 @@ class Sampled:
 
 
 def sampled(solution: Solution) -> Sampled:
-    """On the problem's own evaluation grid; else on a grid of PER_AXIS nodes an axis, or beyond
+    """On the problem's own evaluation grid; else on a grid of PER_AXIS nodes per axis, or beyond
     three dimensions at 10 000 Sobol points (scrambled, seed 0)."""
     problem = solution.problem
     known = problem.known()
@@ -64,8 +64,9 @@ def sampled(solution: Solution) -> Sampled:
 
 
 def write_netcdf(solution: Solution, folder: Path) -> list[Path]:
-    """Write solution.nc: one dimension a coordinate, or one dimension `point` off a grid; what the
-    variables are in their attributes, the configuration in those of the file. NetCDF 3."""
+    """Write solution.nc in NetCDF 3: one dimension per coordinate, or one dimension `point` if the
+    points are no grid. Attributes of the variables say what they are, attributes of the file hold
+    the configuration."""
     xarray = needed("xarray", "netcdf")
     values, inputs = sampled(solution), solution.problem.input_names
     if values.axes:

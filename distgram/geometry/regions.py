@@ -102,7 +102,7 @@ class Box(Region):
             lower, upper = (tuple(map(float, np.atleast_1d(side))) for side in (lower, upper))
         except (TypeError, ValueError) as error:
             raise RegionError(
-                f"Box(lower={lower!r}, upper={upper!r}): expected numbers, or one a coordinate."
+                f"Box(lower={lower!r}, upper={upper!r}): expected numbers, or one per coordinate."
             ) from error
         if not lower or len(lower) != len(upper):
             raise RegionError(
@@ -163,7 +163,7 @@ class Box(Region):
         return float(np.prod(self.lengths))
 
     def axes(self, per_axis: int) -> tuple[Float[np.ndarray, " k"], ...]:
-        """One axis a coordinate: `per_axis` equidistant nodes, both ends included."""
+        """One axis per coordinate: `per_axis` equidistant nodes, both ends included."""
         return tuple(np.linspace(self.lower, self.upper, per_axis).T)
 
     def sobol(self, n: int, seed: Key) -> Float[np.ndarray, "n d"]:

@@ -1,4 +1,4 @@
-"""Bytes a device that a factorization takes, and what fits into a budget of them.
+"""Bytes per device that a factorization takes, and what fits into a budget of them.
 
 Each count bounds the measured peak of one factorization (`tests/bench/memory.py`, on CPU, where the
 workspace is LAPACK's). The points, d + 1 numbers each, and the process itself come on top.
@@ -26,7 +26,7 @@ class Shape:
 
     @property
     def local(self) -> int:
-        """Rows a device."""
+        """Rows per device."""
         return -(-self.rows // self.devices)
 
     @property
@@ -36,20 +36,21 @@ class Shape:
 
 
 def tsqr_bytes(shape: Shape, block: int) -> int:
-    """Bytes a device: a row block and its copy below the triangle, 2 b q; the triangle, its SVD and
-    LAPACK's workspace, 6 q², q = p + 1."""
+    """Bytes per device of `tsqr`: a row block and its copy below the triangle, 2 b q; the triangle,
+    its SVD and LAPACK's workspace, 6 q², q = p + 1."""
     q = shape.p + 1
     return DOUBLE * q * (2 * max(block, q) + 6 * q)
 
 
 def gram_bytes(shape: Shape) -> int:
-    """Bytes a device: all its rows at once, by term and together, 3 n q; the eigenproblem, 4 q²."""
+    """Bytes per device of `gram`: all its rows at once, by term and together, 3 n q; the
+    eigenproblem, 4 q²."""
     q = shape.p + 1
     return DOUBLE * q * (3 * shape.local + 4 * q)
 
 
 def dual_bytes(shape: Shape) -> int:
-    """Bytes a device: J by columns, its Q and the right vectors, 3.25 n c, c = max(p / D, n); n²
+    """Bytes per device: J by columns, its Q and the right vectors, 3.25 n c, c = max(p / D, n); n²
     times 5 on one device, and 9 where the shares of several are combined and applied."""
     n = shape.rows
     columns = max(-(-shape.p // shape.devices), n)
@@ -57,20 +58,20 @@ def dual_bytes(shape: Shape) -> int:
 
 
 def randomized_bytes(shape: Shape, width: int, block: int) -> int:
-    """Bytes a device: a row block and its copy, 2 b q; directions with their probes, 5 p (w + 32),
-    and the sketch, 3 n w, n rows a device."""
+    """Bytes per device of `randomized`: a row block and its copy, 2 b q; directions with their
+    probes, 5 p (w + 32); the sketch, 3 n w, n rows per device."""
     directions = 5 * shape.p * (width + 2 * PROBES) + 3 * shape.local * width
     return DOUBLE * (2 * block * (shape.p + 1) + directions)
 
 
 def fallback_bytes(shape: Shape) -> int:
-    """Bytes a device on top of a dense factorization that another may fall back on: 2 p², room for
-    its right vectors in what they hand on."""
+    """Bytes per device that a factorization takes beside its dense fallback: 2 p², since what one
+    step hands to the next then has room for all right vectors."""
     return DOUBLE * 2 * shape.p**2
 
 
 def least_bytes(name: str, shape: Shape, width: int = WIDTH) -> int:
-    """Bytes a device of a factorization with the smallest row blocks that make sense for it."""
+    """Bytes per device of a factorization with the smallest row blocks that make sense for it."""
     return {
         "tsqr": lambda: tsqr_bytes(shape, 1),
         "dual": lambda: dual_bytes(shape),

@@ -31,8 +31,8 @@ MOST_GIB = 1e12  # a number of bytes that an integer of the machine holds
 
 @dataclass(frozen=True)
 class Plan:
-    """What a step will do: the factorization by name and why it was chosen, row blocks a device,
-    bytes a device; for `randomized` its widths, and the dense factorization it may fall back on."""
+    """What a step will do: the factorization by name and why it was chosen, row blocks per device,
+    bytes per device; for `randomized` its widths, and the dense factorization to fall back on."""
 
     shape: Shape
     name: str
@@ -64,7 +64,7 @@ def plan(
     width: int = WIDTH,
     capacity: int | None = None,
 ) -> Plan:
-    """Choose a factorization and its row blocks within `budget_gib` a device.
+    """Choose a factorization and its row blocks within `budget_gib` per device.
 
     Args:
         name: 'auto' takes tsqr where rows >= p, else the dual; and randomized where that does not
@@ -135,7 +135,7 @@ def _randomized(
 
 
 def _blocks(shape: Shape, block: int) -> int:
-    """Row blocks a device of at most `block` rows. Never two: the compiler unrolls the loop over
+    """Row blocks per device of at most `block` rows. Never two: the compiler unrolls the loop over
     the one block after the first, and both are then there at once."""
     blocks = max(1, math.ceil(shape.local / block))
     return 3 if blocks == 2 else blocks
@@ -144,7 +144,7 @@ def _blocks(shape: Shape, block: int) -> int:
 def _refusal(found: Plan, budget: int, row_block: int | None) -> str:
     name, shape = found.name, found.shape
     said = (
-        f"{name} needs {found.bytes / GIB:.3g} GiB a device for {shape.rows} rows and "
+        f"{name} needs {found.bytes / GIB:.3g} GiB per device for {shape.rows} rows and "
         f"{shape.p} parameters on {shape.devices} device(s), and memory.budget_gib = "
         f"{budget / GIB:g}: expected "
     )

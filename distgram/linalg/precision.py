@@ -1,4 +1,4 @@
-"""Floating point: double precision and full matmul precision, set once, asserted, and said."""
+"""The precision of all arithmetic: float64 and full matmul precision, set once and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 
 def set_precision() -> str:
-    """Set float64 and the highest matmul precision, start the compilation cache; a line to print.
+    """Set float64 and the highest matmul precision, and turn the compilation cache on.
+
+    Returns: a line for the log: the precision, the devices and the number of processes.
 
     Raises:
         RuntimeError: arrays do not come out as float64.

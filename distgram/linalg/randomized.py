@@ -1,24 +1,26 @@
-"""The leading triplets only, as many as the rule needs: randomized subspace iteration, certified.
+"""Certified randomized subspace iteration, for the leading triplets that the rule needs.
 
 From an orthonormal V (p, w) of trial directions, one sweep is
 
     Y = J V,   Y = Q T,   Z = Jᵀ Q = V' B,   Bᵀ = W Δ̂ Gᵀ,   u_i = Q w_i,   v_i = V' g_i,
 
-two passes over the row blocks, in which a block of J is made, multiplied and dropped. It leaves
-Jᵀ u_i = s_i v_i exactly; a third pass with 32 columns measures what is left of the other equation
-and of J, each with probability 1 - 3⁻¹⁶ (4e-8 of a failure) by 16 fresh Gaussian columns:
+two passes over the row blocks, in which a block of J is made, multiplied and dropped. Afterwards
+Jᵀ u_i = s_i v_i holds exactly. A third pass bounds the residual E of the other equation, J v_i =
+s_i u_i, and the part of J outside the range of U. Each bound takes 16 fresh Gaussian columns and
+fails with probability 3⁻¹⁶ (2e-8) at most:
 
     E = J V_r - U_r Δ̂_r,   ‖E‖ <= 3 √(2/π) maxⱼ ‖(I - U Uᵀ) J V_r gⱼ‖,
     ‖J - U UᵀJ‖ <= 3 √(2/π) maxⱼ ‖(I - U Uᵀ) J ωⱼ‖.
 
-J - E V_rᵀ has the r leading triplets exactly: ‖E‖ is a backward error. The step stops as soon as
-the rule says that the triplets determine it, given the bound on what is left out, and ‖E‖ is below
-what it allows times the least singular value that it uses, or rounding. Otherwise another sweep;
-or, where no sweep could do that, twice the width; from half of min(n, p) on the dense factorization
-is the cheaper one. The next step begins with the vectors and the width of this one.
+J - E V_rᵀ has these r triplets exactly, so ‖E‖ is a backward error. The triplets are certified as
+soon as the rule says that they determine its step, given the bound on the part of J that they leave
+out, and ‖E‖ is at most rounding plus the rule's tolerance times the least singular value in use.
+Until then the iteration sweeps again; if more sweeps at this width cannot certify, it doubles the
+width; beyond half of min(n, p) it calls the dense factorization, which is then cheaper. The next
+step begins with the vectors and the width of this one.
 
-Rows of J by reverse mode and a matrix product: on a core, J V for 64 columns costs a tenth of 64
-forward-mode products, and as much as 8 of them (P = 2000, two dimensions).
+J V makes rows of J by reverse mode and multiplies them by V. On one core this costs, for 64
+columns, a tenth of 64 forward-mode products (P = 2000, two dimensions).
 Source: Halko, Martinsson, Tropp, SIAM Rev. 53 (2011) 217, alg. 4.4 and lemma 4.1; Martinsson,
 Tropp, Acta Numer. 29 (2020) 403, sec. 12 (a posteriori bounds).
 """
@@ -51,8 +53,12 @@ ROUNDING = 3.0  # ‖E‖ in units of eps s₁ √w that no sweep removes
 
 
 class Warm(NamedTuple):
-    """What the next step begins with: right vectors, how many are known, the index of the width;
-    and how many sweeps the last one took."""
+    """What one step hands to the next.
+
+    v: right vectors, in its first `known` columns. level: index into `widths` of the width to begin
+    with. sweeps: the number of sweeps that the last step took. key: data of the random key from
+    which the next step draws its directions and probes.
+    """
 
     v: Float[Array, "p w"]
     known: Int[Array, ""]
@@ -62,7 +68,12 @@ class Warm(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Where the sweeps at one width stand: the triplets, and how many of them are used."""
+    """The result of the last sweep at one width.
+
+    rank: how many triplets the rule uses. certified: these triplets determine the rule's step, and
+    their backward error is small enough. hopeless: more sweeps at this width cannot certify them,
+    since the rule needs more triplets, or these are exact already and leave out too much.
+    """
 
     spectrum: Spectrum
     rank: Int[Array, ""]
@@ -76,13 +87,14 @@ class Randomized(Factorization):
     """Certified randomized subspace iteration.
 
     Args:
-        width: trial directions to begin with. capacity: the largest number of them; None: as many
-            as fit into memory.
+        width: number of trial directions to begin with. capacity: the largest such number; None:
+            memory decides.
 
     The plan gives the rest:
         widths: numbers of trial directions, ascending.
-        dense: takes over where the widest does not do; None: the widest is what there is, and
-            `left_out` of the spectrum says by how much it may fall short.
+        dense: the factorization called when the largest width does not certify; None: the step
+            then takes the triplets of the largest width, and the spectrum's `left_out` bounds what
+            they miss.
         seed: of the first directions and of the probes.
     """
 
@@ -111,7 +123,8 @@ class Randomized(Factorization):
     def __call__(self, rows, needs, state):
         theta = rows.theta
         p, widest, dense = rows.p, self.widths[-1], self.dense
-        # One draw a step: no sweep takes anything from the probes, so they are fresh to each.
+        # One draw per step: the directions of a sweep do not depend on the probes, so that the
+        # probes are as good as fresh for every sweep.
         key, noise = _normal(state.key, (p + widest, widest + PROBES))
         noise, probes, mix = noise[:p, :widest], noise[:p, widest:], noise[p:, widest:]
 
@@ -152,7 +165,7 @@ class Randomized(Factorization):
         nothing = Spectrum(*zeros, left_out=jnp.asarray(jnp.inf)).padded(kept)
         carry = (first, nothing, jnp.asarray(0, int), jnp.asarray(False))
         warm, spectrum, rank, _ = lax.while_loop(going, wider, carry)
-        # Where a quarter of the width was used, the next smaller one will do.
+        # If the rule used at most a quarter of the width, the next step begins one width lower.
         spare = 4 * rank <= jnp.asarray([*self.widths, 2 * widest])[warm.level]
         return spectrum, warm._replace(level=warm.level - ((warm.level > 0) & spare))
 
@@ -164,7 +177,7 @@ class Randomized(Factorization):
         probes: Float[Array, "p t"],
         mix: Float[Array, "w t"],
     ) -> _Found:
-        """Sweep from V, at its width, until certified, or until that cannot be."""
+        """Sweep from V until the triplets are certified or hopeless, SWEEPS times at most."""
         (p, width), dtype = v.shape, rows.theta.dtype
         eps, sharded = jnp.finfo(dtype).eps, NamedSharding(rows.mesh, SHARDED)
         complete = width >= min(jax.eval_shape(rows.multiply, v)[0].shape[0], p)
@@ -177,7 +190,8 @@ class Randomized(Factorization):
             u, v = lax.with_sharding_constraint(q @ w, sharded), v @ gt.T
             c = u.T @ r
             spectrum = Spectrum(s, v.T, c, jnp.linalg.norm(r - u @ c), zero)
-            # The next singular value is about the last one here, and its bound twice that.
+            # Before the bound is measured: the first singular value left out is about s[-1], and
+            # the bound on it comes out at about twice that.
             asked = needs(spectrum._replace(left_out=2.0 * s[-1]))
 
             mixed = jnp.where(jnp.arange(width) < asked.rank, v, 0.0) @ mix[:width]
@@ -190,7 +204,7 @@ class Randomized(Factorization):
             least = s[jnp.clip(asked.rank - 1, 0, width - 1)]
             rounding = ROUNDING * eps * s[0] * jnp.sqrt(width)
             exact = error <= asked.tolerance * least + rounding
-            # Exact and yet not enough: another sweep would hardly lower the bound.
+            # If the triplets are exact and not enough, another sweep would hardly lower the bound.
             hopeless = ~enough & (~asked.enough | exact)
             return _Found(spectrum, asked.rank, enough & exact, hopeless, found.sweeps + 1)
 

@@ -27,8 +27,8 @@ from distgram.pde.problem import Term
 # Trial parameters whose losses are taken at once: memory is that of TRIALS chunks of points.
 TRIALS = 8
 
-# What a system holds fixed -> its terms and its model.
-Pose = Callable[[Any], tuple[tuple[Term, ...], FlatModel]]
+# From the arrays that a residual system holds fixed to its terms and its model.
+SystemOf = Callable[[Any], tuple[tuple[Term, ...], FlatModel]]
 
 
 class Points(NamedTuple):
@@ -45,8 +45,9 @@ def lay_out(
 
     Args:
         x: points (n, d). density: the sampling density over the uniform one (n,), or None: uniform.
-        blocks: row blocks a device; the number of points is padded to a multiple of it and of the
-            number of devices. size: there is room for as many points, those to come of weight zero.
+        blocks: row blocks per device; the number of points is padded to a multiple of it and of the
+            number of devices. size: the least number of points laid out; those beyond x have weight
+            zero and make room for points that come later.
 
     Raises:
         ProblemError: no points, a wrong dimension, or a coordinate that is not finite.
@@ -71,10 +72,10 @@ class Residual:
     time slab begins: a function that takes it as an argument is compiled once for all slabs.
 
     Args:
-        terms: the terms that are left to the loss (not those a hard constraint satisfies).
+        terms: the terms of the loss: all but those that a hard constraint satisfies.
         chunk: points whose derivatives are taken at once; bounds the memory of a row block.
         blocks: row blocks in which a device goes through its points; the points must be padded to
-            a multiple of it. One block of [J | r] is all that exists of it at a time.
+            a multiple of it. Only one block of [J | r] exists at a time.
     """
 
     def __init__(
@@ -85,17 +86,23 @@ class Residual:
         chunk: int = 1024,
         blocks: int = 1,
     ):
-        self.pose: Pose = lambda held: (terms, model)
+        self.pose: SystemOf = lambda held: (terms, model)
         self.held: Any = ()
         self.mesh, self.chunk, self.blocks, self.index = mesh, chunk, blocks, None
 
     @classmethod
     def posed(
-        cls, pose: Pose, held: Any, mesh: Mesh, chunk: int, blocks: int, index: int | None = None
+        cls,
+        pose: SystemOf,
+        held: Any,
+        mesh: Mesh,
+        chunk: int,
+        blocks: int,
+        index: int | None = None,
     ) -> Residual:
         """The system that `pose` gives for the arrays in `held`.
 
-        Args: index: of the one term that is left, None: all of them are.
+        Args: index: keeps only the term of this index; None: keeps all terms.
         """
         residual = object.__new__(cls)
         residual.pose, residual.held, residual.mesh = pose, held, mesh
@@ -132,7 +139,7 @@ class Residual:
         return self._system[1]
 
     def rows(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Rows:
-        """The rows [J | r] at θ: one object, of which nothing is computed until it is asked for."""
+        """The rows [J | r] at θ, as an object whose methods compute them."""
         return Rows(self, theta, points)
 
     def at(self, term: Term, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Array:
@@ -140,7 +147,7 @@ class Residual:
         return term.residual(self.model.field(theta))(x)
 
     def map(self, function: Callable, xs) -> Array:
-        """A function of one point at many, `chunk` at a time."""
+        """The values of a function of one point at all points xs, `chunk` points at a time."""
         n = jax.tree.leaves(xs)[0].shape[0]
         if n <= self.chunk:
             return jax.vmap(function)(xs)
@@ -154,7 +161,7 @@ class Residual:
     def block(self, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Array:
         """Rows [J | r] of one block of points, all terms, shape (rows, p + 1), on one device.
 
-        By vmapped reverse mode over the forward operator: one backward pass an equation.
+        Reverse mode over the forward derivatives in x: one backward pass per equation.
         """
         blocks = []
         for term, of_term in zip(self.terms, points, strict=True):
@@ -186,8 +193,9 @@ class Rows:
     """The weighted rows [J | r] of a residual system at θ and its points. They are made block by
     block where they are used, and never stored whole.
 
-    On the mesh `points` are sharded and θ is replicated. `on_devices` hands every device the same
-    object with its own points only: `fold`, `by_block` and `whole` are for there.
+    On the mesh `points` are sharded and θ is replicated. `on_devices` gives every device a copy of
+    this object that holds the points of the device only; `split`, `fold`, `by_block` and `whole`
+    are called on such a copy.
     """
 
     residual: Residual
@@ -212,7 +220,7 @@ class Rows:
     # -- on one device ---------------------------------------------------------------------------
 
     def split(self, tree: Any) -> Any:
-        """What one device holds, in its row blocks: a new leading axis."""
+        """The arrays of one device with a new leading axis, which counts its row blocks."""
         blocks = self.residual.blocks
         return jax.tree.map(lambda a: a.reshape(blocks, -1, *a.shape[1:]), tree)
 
@@ -238,8 +246,10 @@ class Rows:
     # -- over all devices ------------------------------------------------------------------------
 
     def on_devices(self, local: Callable, out: Any, *more: Any) -> Callable:
-        """local(rows of the device, ...) on every device; more arguments are laid out as `more`
-        says, and what it gives as `out`."""
+        """The function (...) -> local(rows of the device, ...) that runs on every device.
+
+        Args: out: the partition of what local gives. more: the partitions of its other arguments.
+        """
 
         def with_own_points(residual, theta, points, *others):
             return local(replace(self, residual=residual, theta=theta, points=points), *others)
@@ -287,7 +297,7 @@ class Rows:
         return self.on_devices(local, REPLICATED, SHARDED)(u)
 
     def normal_equations(self) -> tuple[Float[Array, "p p"], Float[Array, " p"]]:
-        """(JᵀJ, Jᵀr), summed over the devices; all rows of a device are there at once."""
+        """(JᵀJ, Jᵀr), summed over the devices. Each device holds all of its rows at once."""
 
         def local(rows):
             block = rows.residual.block(rows.theta, rows.points)

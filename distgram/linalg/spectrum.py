@@ -16,13 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 # A loss this close to what rounding the parameters makes is at the floor: the operator rounds too,
 # and runs end at 10 to 40 times that in mean square.
 FLOOR_FACTOR = 100.0
-# Of a spectrum in hand, or as recorded.
+# The arrays of a spectrum: of jax while a step runs, of numpy as recorded.
 Values = TypeVar("Values", Array, np.ndarray)
 
 
 class Determined(NamedTuple):
-    """What a rule says of leading triplets: whether they determine its step, how many of them it
-    uses, and the backward error it allows them, over the least singular value in use."""
+    """What a rule says of leading triplets: whether they determine its step, how many of them the
+    step uses, and the backward error that it allows them, over the least singular value in use."""
 
     enough: Bool[Array, ""]
     rank: Int[Array, ""]
@@ -36,12 +36,14 @@ class Spectrum(NamedTuple):
     terms of weight times mean square. s are then singular values of θ -> D[u] in L²(μ), which do
     not grow with S: with equal weights they are those of the unweighted Jacobian over √S.
 
-    held_out are reconstruction errors on rows that did not take part, for each rank k = 0..K,
+    validation_errors are the reconstruction errors on validation rows Z, which the spectrum is not
+    made of, for each rank k = 0..K; None where the rule asks for no validation:
 
-        ‖r_Z - Φ_Z d_k‖,   d_k = Σ_{i<=k} (cᵢ / sᵢ) vᵢ;    None: nobody looked.
+        ‖r_Z - Φ_Z d_k‖,   d_k = Σ_{i<=k} (cᵢ / sᵢ) vᵢ.
 
-    left_out bounds the norm of what the triplets leave of φ̂: zero where all of them are here. No
-    singular value is then above √(sᵢ² + left_out²), and `outside` counts what they would explain.
+    left_out bounds the norm of φ̂ - Σ sᵢ v̂ᵢ vᵢᵀ, the part of φ̂ that these triplets leave out: zero
+    where all triplets are here. The i-th singular value of φ̂ is then at most √(sᵢ² + left_out²);
+    `outside` includes the part of r that the missing triplets would explain.
     """
 
     s: Float[Array, " k"]
@@ -49,7 +51,7 @@ class Spectrum(NamedTuple):
     c: Float[Array, " k"]
     outside: Float[Array, ""]
     left_out: Float[Array | np.ndarray, ""] = np.asarray(0.0)
-    held_out: Float[Array, " k+1"] | None = None
+    validation_errors: Float[Array, " k+1"] | None = None
 
     def rce(self) -> Float[Array, " k+1"]:
         """Reconstruction errors  RCE_n = ‖r - Σ_{i<=n} V̂ᵢV̂ᵢᵀr‖,  n = 0..k.
@@ -81,16 +83,16 @@ class Spectrum(NamedTuple):
         safe = jnp.where(self.s > 0, self.s, 1.0)
         return jnp.where(self.s > 0, self.c / safe, 0.0)
 
-    def cap(self) -> Int[Array, ""]:
+    def k_opt(self) -> Int[Array, ""]:
         """The rank that extrapolates best,
 
             k_opt = argmin_{1<=k<=K} ‖r_Z - Φ_Z d_k‖,
 
-        the smallest of several; K where there are no held-out rows.
+        the smallest of several; K where the rule asks for no validation.
         """
-        if self.held_out is None:
+        if self.validation_errors is None:
             return jnp.asarray(self.s.shape[0])
-        errors = self.held_out[1:]
+        errors = self.validation_errors[1:]
         return 1 + jnp.argmin(jnp.where(jnp.isfinite(errors), errors, jnp.inf))
 
     def beyond(self, rank: Int[Array, ""]) -> Float[Array, ""]:
@@ -100,7 +102,7 @@ class Spectrum(NamedTuple):
         return jnp.hypot(s[jnp.minimum(rank, self.s.shape[0])], self.left_out)
 
     def padded(self, k: int) -> Spectrum:
-        """With triplets of zeros up to k; the first k where there are more."""
+        """The spectrum with exactly k triplets: the first k, or filled up with zeros."""
         here = min(k, self.s.shape[0])
         s, c = (jnp.zeros(k, x.dtype).at[:here].set(x[:here]) for x in (self.s, self.c))
         vt = jnp.zeros((k, self.vt.shape[1]), self.vt.dtype).at[:here].set(self.vt[:here])

@@ -1,4 +1,4 @@
-"""Input features of a network: what its first layer sees of a point."""
+"""Input features of a network: the functions of a point that its first layer takes."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Features:
                 )
 
     def __call__(self, x: Float[Array, " d"], matrix: Float[Array, "b d"]) -> Float[Array, " q"]:
-        """φ(x); `matrix` is B, of no rows but for 'fourier'."""
+        """φ(x). `matrix` is B of 'fourier' features, and has no rows for the others."""
         if self.kind == "none":
             return x
         lower, upper = jnp.asarray(self.lower), jnp.asarray(self.upper)

@@ -1,4 +1,4 @@
-"""The multilayer perceptron, behind its input features."""
+"""The multilayer perceptron, which takes input features of x."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _weight(key: PRNGKeyArray, kind: str, n_in: int, n_out: int, gain: float) ->
 class Perceptron(nnx.Module):
     """u = W_L h_{L-1} + b_L,  h_l = σ(a_l (W_l h_{l-1} + b_l)),  h_0 = φ(x).
 
-    The scales a_l (one a hidden layer) are trained only if `activation_scale`; else they are 1.
+    The scales a_l (one per hidden layer) are trained only if `activation_scale`; else they are 1.
     Biases start at zero, except for the 'normal_0.1' initialisation of the source, where they are
     0.1 N(0, 1) as well, and for 'fan_in' hidden layers, where they are N(0, 1/n_in).
 

@@ -70,7 +70,7 @@ class FlatModel:
 
 
 def flatten(network: nnx.Module, constraint: HardConstraint | None = None) -> FlatModel:
-    """Flatten the trainable parameters of an nnx module, once, at the edge.
+    """The model of an nnx module: its trainable parameters as one flat vector.
 
     Raises:
         ModelError: there are none, or one of them is not float64: a run would end at 1e-7.

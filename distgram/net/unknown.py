@@ -4,8 +4,8 @@
 
 A problem is a function of its coefficients, problem(viscosity=...). At every θ it is built with the
 coefficients of θ, traced values, so that operators, targets and hard constraints may all depend on
-them, and a step of the natural gradient moves network and coefficients together. Nothing else of
-the solver knows: the field u(.; θ) carries its coefficients.
+them, and a step of the natural gradient moves network and coefficients together. The field u(.; θ)
+carries its coefficients, so that the rest of the solver treats them as parameters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from distgram.errors import ProblemError, require
 from distgram.net.network import FlatModel
 from distgram.pde.problem import Field, Problem, Term
 
-Pose = Callable[[Mapping[str, Any]], Problem]
+ProblemOf = Callable[[Mapping[str, Any]], Problem]
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,15 @@ class Unknown:
 
 
 class Inverse(nnx.Module):
-    """A network with unknown coefficients: the field u(.; θ) and what it was posed with.
+    """A network with unknown coefficients: the field u(.; θ) and the problem of its coefficients.
 
     Args:
         pose: the problem for given coefficients. hard: whether its hard constraint holds for u.
     """
 
-    def __init__(self, network: nnx.Module, unknowns: tuple[Unknown, ...], pose: Pose, hard: bool):
+    def __init__(
+        self, network: nnx.Module, unknowns: tuple[Unknown, ...], pose: ProblemOf, hard: bool
+    ):
         self.network, self.unknowns, self.pose, self.hard = network, unknowns, pose, hard
         self.xi = nnx.Param(jnp.zeros(len(unknowns)))
 
@@ -80,7 +82,7 @@ class Inverse(nnx.Module):
         return constraint.lift(x) + constraint.distance(x) * values
 
 
-def posed(term: Term, pose: Pose) -> Term:
+def posed(term: Term, pose: ProblemOf) -> Term:
     """The term with the coefficients of the field:  (D_c[u] - f_c)(x) = 0,  c those of u."""
 
     def operator(u: Field) -> Field:
@@ -92,7 +94,7 @@ def posed(term: Term, pose: Pose) -> Term:
 
 
 def coefficients(model: FlatModel, theta: Float[Array | np.ndarray, " p"]) -> dict[str, float]:
-    """The coefficients of θ by name; none where the model has none."""
+    """The coefficients of θ by name; {} if the model has no unknown coefficients."""
     field = model.field(jnp.asarray(np.asarray(theta)))
     return {k: float(v) for k, v in field.coefficients.items()} if _inverse(field) else {}
 

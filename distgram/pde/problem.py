@@ -31,8 +31,8 @@ class Term:
 
     Args:
         operator: D, a function of a field that gives a function of x, (d,) -> (m,) or ().
-        target: f, a function of x with values like those of D[u]; or a vector (m,) of numbers; or
-            one number, for all m.
+        target: f, a function of x with values of the shape of D[u](x); or m numbers, one per
+            equation; or one number, which stands for all equations.
         region: where the equation holds.
         weight: factor of the term's mean square in the loss, dimensionless, > 0.
         name: the term's name, which the mapping of its Problem gives it.
@@ -73,7 +73,7 @@ class Term:
             object.__setattr__(self, key, value)
 
     def residual(self, u: Field) -> Field:
-        """D[u] - f  as a field of m components, one an equation."""
+        """D[u] - f  as a function of x, whose value (m,) has one entry per equation."""
         return lambda x: self.operator(u)(x) - self.target(x)
 
 
@@ -83,8 +83,8 @@ class HardConstraint:
 
     Args:
         lift: g, equal to the prescribed values where l vanishes, (d,) -> (m,).
-        distance: l, (d,) -> (m,) or (1,), zero on the constrained set; elsewhere at most where
-            every solution has the values of g, by a symmetry say.
+        distance: l, (d,) -> (m,) or (1,), zero on the constrained set. It may vanish at other
+            points only if every solution equals g there, because of a symmetry for instance.
         satisfies: names of the terms that hold for every n, which then need no points.
 
     Source: Lagaris, Likas, Fotiadis, IEEE Trans. Neural Networks 9 (1998) 987.
@@ -99,7 +99,7 @@ class HardConstraint:
 class Reference:
     """Trusted values of the solution: u at x, of shapes (n, m) and (n, d).
 
-    `grid` holds the axes when x is their tensor product in 'ij' order (for pictures), else ().
+    grid: the axes of which x is the tensor product in 'ij' order, for pictures; () if x is none.
     """
 
     x: np.ndarray
@@ -119,18 +119,20 @@ class Problem:
 
     Args:
         domain: the box that contains all regions, d inputs in the order of `inputs`.
-        terms: the equations by name; their weighted mean squares add up to the loss. Terms that
-            have their names may be given in a row, as `problem.terms` is: then a tuple of Terms.
+        terms: the equations by name; their weighted mean squares add up to the loss. A sequence of
+            Terms that have names, such as `problem.terms`, is accepted too.
         name: what reports call the problem.
         exact: the exact solution, if known: a function of x, (d,) -> (m,) or (), or a number.
         reference: a function that gives a reference table, where no closed form exists.
         outputs: m, the number of components of u.
         inputs: names of the coordinates, for figures.
-        constraint: the output transform used when a config asks for hard constraints.
-        periods: the period of the solution along each coordinate, None where it has none.
-        time: the coordinate that is time, None where there is none; `[time]` in a config cuts it.
+        constraint: the output transform that `hard_constraint=True` applies to the network.
+        periods: the period of the solution along each coordinate, None along a coordinate without.
+        time: the index of the time coordinate, which time slabs cut; None for a steady problem.
 
-    Raises: ProblemError for what cannot be, with the name of the term.
+    Raises:
+        ProblemError: a domain, term or other argument that contradicts these shapes; it names the
+        term.
     """
 
     domain: Box
@@ -175,7 +177,7 @@ class Problem:
         where = f"Problem {self.name!r}"
         names = [t.name for t in self.terms]
         for t in self.terms:
-            # measurements stand beside the coordinates of their sites
+            # a site of measurements has the measured values as further coordinates
             if t.region.dim != self.dim and not isinstance(t.region, Sites):
                 raise ProblemError(
                     f"{where}, term {t.name!r}: its region has dimension "
@@ -214,7 +216,7 @@ class Problem:
     def known(self, per_axis: int = 101) -> Reference | None:
         """The evaluation set: the reference table, or the exact solution sampled on the domain.
 
-        Up to two dimensions a grid of `per_axis` nodes an axis, beyond that 10 000 Sobol points
+        Up to two dimensions a grid of `per_axis` nodes per axis, beyond that 10 000 Sobol points
         (scrambled, seed 0). None where no solution is known.
         """
         if self.reference is not None:

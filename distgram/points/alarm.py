@@ -32,12 +32,12 @@ class Alarm(NamedTuple):
 
 
 def quiet(terms: int) -> Alarm:
-    """Before the first row."""
+    """The alarm of a number of terms before the first row."""
     return Alarm(np.full(terms, np.inf), np.zeros(terms, int), np.zeros(terms, bool))
 
 
 def observe(alarm: Alarm, row: dict[str, Any]) -> Alarm:
-    """The alarm after a row of metrics."""
+    """The alarm once it has seen a row of metrics."""
     before, rising = np.asarray(alarm.ratio), np.asarray(alarm.rising)
     ratio = _ratio(row)
     rising = np.where(ratio > before, rising + 1, 0)
@@ -45,7 +45,7 @@ def observe(alarm: Alarm, row: dict[str, Any]) -> Alarm:
 
 
 def overfitted(alarm: Alarm, row: dict[str, Any]) -> list[str]:
-    """The names of the terms that are overfitted at a row, after what was heard before."""
+    """The names of the terms that are overfitted at a row, given the rows seen before."""
     raised = _raised(row, np.asarray(alarm.rising))
     return [name for name, loud in zip(row["terms"], raised, strict=True) if loud]
 

@@ -1,4 +1,8 @@
-"""Collocation points of one term: how many, by which sampler, where, and drawn for what."""
+"""Drawing the points of one term: those it is trained on, held out, validated or checked at.
+
+A Draw says how many, by which sampler, and where they gather. `linalg.rows.lay_out` weighs, pads
+and shards what is drawn here.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ class Focus:
 
 @dataclass(frozen=True)
 class Decay:
-    """The residual of a term falls in weight along a coordinate, as exp(-rate (x - lower end)).
+    """A factor exp(-rate (x - lower end)) of a term's residual along one coordinate.
 
     Args:
         axis: the coordinate. rate: > 0, in units of 1/x_axis.
@@ -61,7 +65,7 @@ class Draw:
     Args:
         count: how many, >= 1. sampler: one of SAMPLERS or QUADRATURES.
         weight: factor of the term's mean square, dimensionless, > 0.
-        focus: where a share of the points gathers. decay: how the residual falls in weight.
+        focus: where a share of the points gathers. decay: a factor of the residual that falls.
     """
 
     count: int
@@ -88,7 +92,8 @@ def variance(term: Term) -> np.ndarray | None:
 
 
 def weighted(term: Term, wanted: Draw) -> Term:
-    """A term whose residual is multiplied as asked: its mean square by a factor, itself by
+    """The term whose mean square is multiplied by the weight of its Draw, and whose residual is
+    multiplied by the decay of its Draw,
 
         exp(-rate (x_axis - the lower end of the region)).
 
@@ -150,7 +155,8 @@ def draw(term: Term, wanted: Draw, key: Sequence[int]) -> tuple[np.ndarray, np.n
 
 
 def probe(term: Term, count: int) -> np.ndarray:
-    """Uniform points (n, d) to check a term at: `count`, or as many more as its region asks for."""
+    """At least `count` uniform points (n, d) at which a term is checked; more if its region cannot
+    give so few."""
     if (fixed := fixed_count(term)) is not None:
         return term.region.sample(fixed, 0, "uniform")
     for doubled in range(12):  # the boundary of a slender box needs some on its smallest face
@@ -162,8 +168,8 @@ def probe(term: Term, count: int) -> np.ndarray:
 
 
 def draw_uniform(term: Term, count: int, key: Sequence[int], sampler: str) -> np.ndarray:
-    """Exactly `count` uniform points (n, d), none for 0; of a boundary that asks for more, `count`
-    of these."""
+    """Exactly `count` uniform points (n, d). If a boundary cannot give so few, more are drawn and
+    `count` of them are chosen at random."""
     if count == 0:
         return np.zeros((0, term.region.dim))
     for doubled in range(12):
@@ -176,7 +182,7 @@ def draw_uniform(term: Term, count: int, key: Sequence[int], sampler: str) -> np
 
 
 def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
-    """Uniform points (n, d) that no training sees; a fixed region gives its own again.
+    """Uniform points (n, d) that no step trains on; a set of sites gives its own points again.
 
     Raises:
         RegionError: a count that cannot be drawn.
@@ -189,8 +195,8 @@ def draw_held_out(term: Term, count: int, key: Sequence[int]) -> np.ndarray:
 def draw_validation(
     term: Term, wanted: Draw, count: int, key: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """As `draw`, of `count` points: where the training points are dense, so are these. A random
-    sampler stands in for nodes, which would give the training points again.
+    """`count` points by the Draw of the training points, so that both are dense in the same places;
+    a random sampler replaces quadrature nodes, which would give the training points again.
 
     Raises:
         RegionError: a count that cannot be drawn.

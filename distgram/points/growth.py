@@ -1,4 +1,4 @@
-"""How many points there are: at the start, and after each growth; and whether they can move."""
+"""The number of points at the start and after each growth, and the check that points can move."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def check_placement(
         )
 
 
-def begun(placement: Placement | None, term: Term, wanted: Draw) -> Draw:
-    """What is to be drawn of a term before the first step."""
+def first_draw(placement: Placement | None, term: Term, wanted: Draw) -> Draw:
+    """The Draw of a term before the first step, with which its placement begins."""
     if placement is None or fixed_count(term) is not None:
         return wanted
     return replace(wanted, count=placement.begin(wanted.count))
@@ -67,7 +67,7 @@ def total(draws: Draws) -> int:
 def grown(
     placement: Placement | None, draws: Draws, terms: Sequence[Term], growth: int
 ) -> dict[str, Draw]:
-    """The draws after so many growths: the counts times factor^growth, but of fixed points."""
+    """The draws after `growth` growths: each count times factor^growth; sets of sites stay."""
     if growth == 0 or placement is None or placement.grow is None:
         return dict(draws)
     factor = placement.grow.factor**growth
@@ -79,7 +79,7 @@ def grown(
 
 
 def last_growth(placement: Placement | None, draws: Draws, terms: Sequence[Term]) -> int:
-    """The number of growths until the next one would exceed the budget."""
+    """The number of growths that the budget allows."""
     grow = None if placement is None else placement.grow
     if grow is None or all(fixed_count(t) is not None for t in terms):
         return 0

@@ -31,7 +31,7 @@ from distgram.report.curves import (
     series,
 )
 from distgram.report.html import Block, Note, Table, number, page, picture, save
-from distgram.store.run_folder import (
+from distgram.store.read import (
     QUANTITIES,
     Run,
     ended,
@@ -50,7 +50,7 @@ Groups = Mapping[str, Mapping[str, Sequence[Metrics]]]
 
 
 def summary(run_dirs: Iterable[Path]) -> list[dict[str, Any]]:
-    """One row a group of runs with the same problem, rule and configuration, whatever the seed.
+    """One row per group of runs with the same problem, rule and configuration, whatever the seed.
 
     Keys: problem, rule, configuration (where the groups of one problem and rule differ), seeds,
     runs, reasons (reason -> count), and for each of QUANTITIES NAME_mean, NAME_std (None below
@@ -107,7 +107,7 @@ def _ended(run: Run) -> str:
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of `summary` as text, one cell a column of HEADER: mean ± standard deviation."""
+    """A row of `summary` as text, one cell per column of HEADER: mean ± standard deviation."""
     shown = [row["problem"], row["rule"], row["configuration"] or "-", str(row["seeds"])]
     for key in QUANTITIES:
         mean, std, count = (row[f"{key}_{part}"] for part in ("mean", "std", "count"))
@@ -130,8 +130,8 @@ def compare(run_dirs: Iterable[Path], out: Path) -> Path:
         label = ": ".join(filter(None, (row["rule"], row["configuration"])))
         curves.setdefault(row["problem"], {})[label] = [run.metrics for run in runs]
     words = (
-        "L2 error and mean square residual against steps and solving time: one colour a group, "
-        "one thin line a run; of several runs the thick line is the mean of log10 and the band "
+        "L2 error and mean square residual against steps and solving time: one colour per group, "
+        "one thin line per run; of several runs the thick line is the mean of log10 and the band "
         f"one standard deviation of it. {_last_values(curves)}"
     )
     drawn = picture(overlay(curves), words)
@@ -171,7 +171,7 @@ def _last_values(groups: Groups) -> str:
 
 
 def _times(problem: str, by_label: Mapping[str, Sequence[Metrics]]) -> Block:
-    """The table of one problem: a row a group, a column an accuracy."""
+    """The table of one problem: a row per group, a column per accuracy."""
     everything = [metrics for runs in by_label.values() for metrics in runs]
     known = any(row.get("l2_error") is not None for m in everything for row in m)
     key = "l2_error" if known else "mean_square_residual"
@@ -222,7 +222,7 @@ def levels(runs: Sequence[Metrics], key: str, most: int = 6) -> list[float]:
 
 
 def overlay(groups: Groups) -> Figure:
-    """Convergence of groups of runs, two rows a problem; one colour a group, one thin line a run.
+    """Convergence of groups of runs: two rows per problem, a colour per group, a thin line per run.
 
     Groups of several runs get the mean of log10 as a thick line, and one standard deviation of it
     to both sides as a band.

@@ -278,7 +278,7 @@ def _draw_ranks(ax: Axes, spectra: Arrays) -> dict[str, Artist]:
 
 def cutoff(metrics: Metrics, spectra: Arrays) -> Figure:
     """What the cutoff did, step by step: the loss, the rank with r∩ and rε where a spectrum was
-    recorded, the cutoff or λ, and the step size, with the steps that were refused."""
+    recorded, λ or the squared cutoff, and the step size, with the steps that were refused."""
     fig = Figure(figsize=(11, 6.2), layout="constrained")
     (loss, rank), (level, size) = fig.subplots(2, 2, sharex=True)
     x, y = series(metrics, "mean_square_residual", "step")
@@ -294,7 +294,7 @@ def cutoff(metrics: Metrics, spectra: Arrays) -> Figure:
     rank.legend(frameon=False)
     dress(rank, y="rank")
     for ax, key, name in (
-        (level, "regularization", r"cutoff on $\Delta$, or $\lambda$"),
+        (level, "regularization", r"$\lambda$, or squared cutoff"),
         (size, "step_size", "step size"),
     ):
         x, y = series(metrics, key, "step")

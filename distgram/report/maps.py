@@ -51,7 +51,7 @@ def coordinates(field: Arrays, d: int) -> list[str]:
 
 
 def solution(field: Arrays) -> Figure:
-    """Solution, reference and log10 |error|, one row an output; the form depends on the points.
+    """Solution, reference and log10 |error|, one row per output; the form depends on the points.
 
     Lines in one dimension, maps on a two-dimensional grid; else a scatter of u against the
     reference and a histogram of log10 |error|, or without a reference u over two coordinates.
@@ -217,7 +217,7 @@ def points_by_term(field: Arrays) -> dict[str, Float[np.ndarray, "n d"]]:
 
 
 def points(field: Arrays) -> Figure:
-    """Collocation points by term; beyond two dimensions a panel a term, on the first two axes.
+    """Collocation points by term; beyond two dimensions a panel per term, on the first two axes.
 
     Args:
         field: the arrays of solution.npz, with at least one array of points.
@@ -363,7 +363,7 @@ def kernels(
     """Kernels as functions of x: lines in one dimension, maps in two, each with its own range.
 
     Args:
-        shown: (title, values on the grid of `axes`), one a panel. at: the kernels' other point,
+        shown: (title, values on the grid of `axes`), one per panel. at: the kernels' other point,
         which is marked. names: of the coordinates.
     """
     height = -(-len(shown) // columns)

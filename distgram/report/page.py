@@ -16,7 +16,7 @@ from distgram.report import curves, maps
 from distgram.report.curves import Arrays
 from distgram.report.html import Block, Code, Note, Picture, Table, number, page, picture, save
 from distgram.report.maps import Evaluated
-from distgram.store.run_folder import (
+from distgram.store.read import (
     QUANTITIES,
     Run,
     RunRecord,
@@ -131,20 +131,21 @@ def figures(
     if any(row.get("regularization") is not None for row in run.metrics):
         refused = sum(row.get("accepted") is False for row in run.metrics)
         words = (
-            "Against the step: mean square residual; rank of the step with r∩ and rε; cutoff on "
-            f"the singular values or λ; step size. At the end rank {number(last.get('rank'))}, "
-            f"cutoff or λ {number(last.get('regularization'))}; {refused} logged steps refused."
+            "Against the step: mean square residual; rank of the step with r∩ and rε; λ, "
+            "Tikhonov's or the square of the cutoff; step size. At the end rank "
+            f"{number(last.get('rank'))}, λ {number(last.get('regularization'))}; {refused} logged "
+            "steps refused."
         )
         drawn["cutoff"] = picture(curves.cutoff(run.metrics, spectra), words)
     if points := maps.points_by_term(field):
         counted = ", ".join(f"{len(x)} in {term}" for term, x in points.items())
-        words = f"The collocation points, one colour and marker a term: {counted}."
+        words = f"The collocation points, one colour and marker per term: {counted}."
         drawn["points"] = picture(maps.points(field), words)
     if solution is not None and (found := maps.residual_maps(solution, field)):
         rms = ", ".join(f"rms {m.rms:.2g} in {term}" for term, m in found.items())
         words = (
-            "The base-10 logarithm of the absolute residual on a dense grid, one panel a term on a "
-            f"box, with the collocation points over it: {rms}."
+            "The base-10 logarithm of the absolute residual on a dense grid, one panel per term on "
+            f"a box, with the collocation points over it: {rms}."
         )
         drawn["residual"] = picture(maps.residual(found), words, "map")
     return drawn

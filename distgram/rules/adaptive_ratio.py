@@ -69,22 +69,22 @@ class AdaptiveRatio(Rule):
         e(λ) = ½ (JᵀJ + λ)⁻¹ Jᵀ r_dd,   ½ r_dd ≈ r(θ - d) - (r - J d),
 
     the full step being θ - d - e where 2‖e‖ <= acceleration ‖d‖, else θ - d. The difference over
-    the whole step costs a residual a trial, and one more pass over the rows for all of them;
+    the whole step costs a residual per trial, and one more pass over the rows for all of them;
     derivatives higher than the second are in it too. The same factorization serves: in the right
     vectors, Jᵀ(r - J d) is sᵢ(1 - fᵢ)cᵢ. By Jᵀ the conditioning is squared: e is good to
     eps s₁‖r‖/λ, enough for a correction. Excursions go without.
 
     Args:
         ratio: least actual over predicted decrease, dimensionless, in (0, 1).
-        window: factor of the window, > 1. trials: values of λ tried a step, >= 2.
+        window: factor of the window, > 1. trials: values of λ tried per step, >= 2.
         initial: λ before the first step, in units of the squared singular values.
         excursion: exponent of the height of the highest excursion, in [0, 1]. first_excursion: of
             the first one, in [excursion, 1]; None: all are as high.
         patience: steps without halving before one, >= 1.
         depth: loss over L₀ above which none is made, in (0, 1]: descents begin slowly.
         acceleration: largest 2‖e‖/‖d‖ of a correction of the trials, in [0, 1]; 0: none is made.
-        validation: points a term held out of training to cap the rank by extrapolation, see
-            `Spectrum.cap`; None: no cap.
+        validation: points per term held out of training to cap the rank by extrapolation, see
+            `Spectrum.k_opt`; None: no cap.
 
     Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at
     once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ; leaving a basin uphill
@@ -121,10 +121,6 @@ class AdaptiveRatio(Rule):
         require(self.patience >= 1, self, "patience", "at least 1")
         check_validation(self)
 
-    def cutoff_of(self, info):
-        """√λ, where the filter factor is 1/2."""
-        return math.sqrt(float(info.regularization))
-
     def init(self, p):
         unset = jnp.asarray(jnp.inf, jnp.float64)
         lam = jnp.asarray(self.initial, jnp.float64)
@@ -144,7 +140,7 @@ class AdaptiveRatio(Rule):
         # The wait for a halving begins anew; L₀ is a height, to an order of magnitude.
         return state._replace(reference=loss, waited=np.asarray(0), left=np.asarray(np.inf))
 
-    def begun(self, state):
+    def slab_begun(self, state):
         # λ goes on; L₀ is that of the slab, so that an excursion goes as high as its own start.
         unset = np.asarray(np.inf)
         lowest = np.asarray(self._lowest())
@@ -167,7 +163,7 @@ class AdaptiveRatio(Rule):
         uphill, lams = self._window(spectrum, theta, state)
         filters = tikhonov(spectrum, lams)
         if self.validation is not None:
-            filters *= hard_cutoff(spectrum, spectrum.cap())
+            filters *= hard_cutoff(spectrum, spectrum.k_opt())
         directions = spectrum.direction(filters)
         if self.acceleration > 0:
             bend = losses_at.pulled_back(theta - directions) @ spectrum.vt.T
@@ -210,7 +206,7 @@ class AdaptiveRatio(Rule):
         )
         info = StepInfo(
             loss=loss,
-            rank=jnp.minimum(jnp.sum(spectrum.s**2 > lam), spectrum.cap()),
+            rank=jnp.minimum(jnp.sum(spectrum.s**2 > lam), spectrum.k_opt()),
             regularization=lam,
             step_size=accepted.astype(theta.dtype),
             accepted=accepted,

@@ -56,8 +56,8 @@ class AMStramGRAM(Rule):
     Args:
         epsilon: ε, the precision wanted of the rms residual, > 0.
         line_search: chooses the step size.
-        validation: points a term held out of training to cap the rank by extrapolation, see
-            `Spectrum.cap`; None: no cap.
+        validation: points per term held out of training to cap the rank by extrapolation, see
+            `Spectrum.k_opt`; None: no cap.
 
     Source: Schwencke, Rousselot, Shilova, Furtlehner 2025 (AMStramGRAM, algorithm 1, sketch);
     without the step of rank r_max the sketch stalls, since r∩ is small at the start.
@@ -98,7 +98,7 @@ class AMStramGRAM(Rule):
     def step(self, spectrum, losses_at, theta, state):
         r_cap, r_eps, *kept = self._ranks(spectrum, state)
         r_min, r_max, rank = (jnp.minimum(r, spectrum.s.shape[0]) for r in kept)
-        rank = jnp.minimum(rank, spectrum.cap())
+        rank = jnp.minimum(rank, spectrum.k_opt())
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)
@@ -111,7 +111,7 @@ class AMStramGRAM(Rule):
         info = StepInfo(
             loss=loss,
             rank=rank,
-            regularization=spectrum.s[rank - 1],
+            regularization=spectrum.s[rank - 1] ** 2,
             step_size=eta,
             accepted=eta > 0,
             converged=r_eps == 0,

@@ -24,8 +24,8 @@ class ANaGRAM(Rule):
         cutoff: α, on the singular values of the weighted Jacobian, > 0.
         relative_cutoff: α / s₁, in [0, 1).
         line_search: chooses η.
-        validation: points a term held out of training to cap the rank by extrapolation, see
-            `Spectrum.cap`; None: no cap.
+        validation: points per term held out of training to cap the rank by extrapolation, see
+            `Spectrum.k_opt`; None: no cap.
 
     Source: Schwencke, Furtlehner, ICLR 2025, arXiv 2412.10782.
     """
@@ -64,9 +64,9 @@ class ANaGRAM(Rule):
 
     def step(self, spectrum, losses_at, theta, state):
         alpha, rank = self._cut(spectrum)
-        rank = jnp.minimum(rank, spectrum.cap())
+        rank = jnp.minimum(rank, spectrum.k_opt())
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)
-        info = StepInfo(loss, rank, alpha, eta, eta > 0)
+        info = StepInfo(loss, rank, alpha**2, eta, eta > 0)
         return theta - eta * direction, state, info

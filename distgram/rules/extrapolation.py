@@ -21,7 +21,7 @@ class Extrapolation(Rule):
     needs no threshold. K is all of the spectrum, so a factorization that gives less does not do.
 
     Args:
-        validation: points Z a term, at least 1.
+        validation: points Z per term, at least 1.
         line_search: chooses η.
 
     Source: the criterion is cross-validation of a truncated SVD (Hansen 1998, ch. 7), on fresh
@@ -40,9 +40,9 @@ class Extrapolation(Rule):
         return ()
 
     def step(self, spectrum, losses_at, theta, state):
-        rank = spectrum.cap()
+        rank = spectrum.k_opt()
         direction = spectrum.direction(hard_cutoff(spectrum, rank))
         loss = losses_at(theta[None])[0]
         eta, loss = self.line_search(losses_at, theta, direction, loss)
-        info = StepInfo(loss, rank, spectrum.s[rank - 1], eta, eta > 0)
+        info = StepInfo(loss, rank, spectrum.s[rank - 1] ** 2, eta, eta > 0)
         return theta - eta * direction, state, info

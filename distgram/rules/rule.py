@@ -39,7 +39,8 @@ class StepInfo(NamedTuple):
     """What a step did.
 
     loss: mean square residual after the step. rank: directions kept, -1 where it does not apply.
-    regularization: the cutoff on the singular values, or Tikhonov's λ; nan where neither applies.
+    regularization: λ in units of squared singular values: Tikhonov's, or the squared cutoff of a
+    truncation; nan where there is no filter.
     step_size: factor of the direction, dimensionless. accepted: whether the parameters moved.
     converged: whether the rule's own stopping criterion holds. r_cap, r_eps: AMStramGRAM's r∩ and
     rε, -1 elsewhere.
@@ -53,6 +54,11 @@ class StepInfo(NamedTuple):
     converged: Bool[Array | np.ndarray, ""] = np.asarray(False)
     r_cap: Int[Array | np.ndarray, ""] = np.asarray(-1)
     r_eps: Int[Array | np.ndarray, ""] = np.asarray(-1)
+
+    @property
+    def cutoff(self) -> Float[Array, ""]:
+        """√λ, the singular value at which the filter falls through 1/2: what figures draw."""
+        return jnp.sqrt(self.regularization)
 
 
 class Method(abc.ABC):
@@ -71,16 +77,12 @@ class Method(abc.ABC):
         if "name" not in vars(cls):
             cls.name = cls.__name__
 
-    def cutoff_of(self, info: StepInfo) -> float:
-        """Where a step cut the singular values off, for figures: its regularization."""
-        return float(info.regularization)
-
     def moved(self, state: Any, loss: Float[np.ndarray, ""]) -> Any:
         """The state once collocation points have moved: `loss` is L(θ) on the new ones, not to be
         compared with any loss before. By default the state holds none."""
         return state
 
-    def begun(self, state: Any) -> Any:
+    def slab_begun(self, state: Any) -> Any:
         """The state with which a time slab begins, from that of the slab before: no loss before is
         to be compared with. By default as if the points had moved."""
         return self.moved(state, np.asarray(np.inf))
@@ -95,14 +97,21 @@ def check_validation(method: Method) -> None:
 class Rule(Method):
     """One natural-gradient step from a spectrum.
 
-    validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
+    validation: points per term for the spectrum's `validation_errors`; None: there are none.
     """
 
     uses_spectrum = True
 
     @abc.abstractmethod
     def init(self, p: int) -> Any:
-        """The state before the first step, for p parameters."""
+        """The state before the first step, for p parameters.
+
+        It is a pytree (tuple, dict, NamedTuple; `()` for none) of numbers and arrays of numbers,
+        which a checkpoint saves. Every step must return the same structure, shapes and types, else
+        the run raises a RuleError before it computes: a number that steps multiply begins as
+        `jnp.asarray(x, jnp.float64)`, since `1` would be an int64. Of a random key the state holds
+        `jax.random.key_data(key)`.
+        """
 
     def needs(self, spectrum: Spectrum, theta: Float[Array, " p"], state: Any) -> Determined:
         """Whether the leading triplets at hand determine the step, whatever is left out within the
@@ -114,4 +123,7 @@ class Rule(Method):
     def step(
         self, spectrum: Spectrum, losses_at: Trials, theta: Float[Array, " p"], state: Any
     ) -> tuple[Float[Array, " p"], Any, StepInfo]:
-        """Take one step: (theta, state) after it, and what it did."""
+        """Take one step: (theta, state) after it, and what it did.
+
+        jax traces it once: a choice by the values of arrays is `jnp.where`, not a Python `if`.
+        """

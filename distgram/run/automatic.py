@@ -65,7 +65,7 @@ def choices(problem: Problem) -> dict[str, Any]:
     }
 
 
-def in_words(setup: Setup) -> str:
+def solved_with(setup: Setup) -> str:
     """What a run solves with, in one line: what a person did not choose is to be seen."""
     network, grow = setup.network, setup.placement and setup.placement.grow
     said = [type(network).__name__]

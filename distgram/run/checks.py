@@ -81,7 +81,7 @@ def check_model(problem: Problem, model: FlatModel) -> None:
     if (given.shape, given.dtype) != ((m,), jnp.float64):
         raise ModelError(
             f"network: it gives {found} at a point of shape ({d},): expected float64 of shape "
-            f"({m},), one entry a component of u of problem {problem.name!r}."
+            f"({m},), one entry per component of u of problem {problem.name!r}."
         )
 
 
@@ -94,7 +94,7 @@ def check_term(problem: Problem, model: FlatModel, term: Term) -> int:
     if left.ndim != 1 or right.shape not in (left.shape, _broadcast(term.target)):
         raise ProblemError(
             f"{where}: the operator gives shape {left.shape} and the target {right.shape}: "
-            "expected one shape (m,) for both, one entry an equation."
+            "expected one shape (m,) for both, one entry per equation."
         )
     check_target(problem, term, probe(term, 64))
     return left.shape[0]
@@ -125,7 +125,7 @@ def check_exact(problem: Problem) -> None:
         if shape != (problem.outputs,):
             raise ProblemError(
                 f"problem {problem.name!r}: the exact solution has shape {shape}: expected "
-                f"({problem.outputs},), one entry a component of u."
+                f"({problem.outputs},), one entry per component of u."
             )
     known = problem.known()
     if known is not None and not (finite := np.isfinite(known.u).all(axis=1)).all():
@@ -157,7 +157,9 @@ def _traced(
         raise
     except BaseException as error:  # one that is no Exception must not end the program either
         _check_float64(where, what)
-        raise ProblemError(f"{where}: the {what} cannot be traced: {in_words(error)}") from error
+        raise ProblemError(
+            f"{where}: the {what} cannot be traced: {error_in_words(error)}"
+        ) from error
     _check_float64(where, what)
     (found,) = program.out_avals
     if jnp.issubdtype(found.dtype, jnp.complexfloating):
@@ -192,7 +194,7 @@ def _lower(program: core.Jaxpr) -> set[str]:
     return found - {"float64"}
 
 
-def in_words(error: BaseException) -> str:
+def error_in_words(error: BaseException) -> str:
     """An error of a user's function in words: what it is, the line, and what often helps."""
     line = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     frames = [f for f, _ in traceback.walk_tb(error.__traceback__)]
@@ -200,7 +202,7 @@ def in_words(error: BaseException) -> str:
     where = f" (line {theirs[-1].f_lineno} of {theirs[-1].f_code.co_filename})" if theirs else ""
     remedy = ""
     if isinstance(error, jax.errors.TracerBoolConversionError):
-        remedy = ": write jnp.where(condition, a, b) in place of a choice by the values of x or u"
+        remedy = ": write jnp.where(condition, a, b) in place of a Python choice by a traced value"
     elif isinstance(
         error, jax.errors.TracerArrayConversionError | jax.errors.ConcretizationTypeError
     ):

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Seconds by part. Whoever has done a part says so when it is done: `lap` gives it the time
-    since the lap before, so that the parts add up to the whole and none is counted twice.
+    """Seconds by part. Code that has finished a part calls `lap`, which counts the time since the
+    last lap for this part, so that the parts add up to the whole and no second counts twice.
 
-    A part counts to its end only where its results are at hand: jax returns before it has computed.
+    Call `lap` once the results of a part are on the host: jax returns before it has computed them.
 
     Args:
         seconds, parts: of an earlier stretch of the same run, which a resume goes on from.
@@ -34,7 +34,7 @@ class Clock:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """What is done inside is not solving: its seconds go to `paused`, and to no part."""
+        """A context whose seconds count as `paused` and for no part, such as compilation."""
         began = time.perf_counter()
         yield
         self._last = time.perf_counter()
@@ -42,7 +42,7 @@ class Clock:
         self._began += self._last - began
 
     def lap(self, part: str) -> None:
-        """The time since the last lap was spent on `part`."""
+        """Count the time since the last lap for `part`."""
         now = time.perf_counter()
         self.parts[part] = self.parts.get(part, 0.0) + now - self._last
         self._last = now

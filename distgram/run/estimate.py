@@ -43,12 +43,12 @@ class Way(NamedTuple):
 
 
 def begin(outputs: int) -> Way:
-    """Before the first moment, for m components of u."""
+    """A way without moments, for m components of u."""
     return Way(np.full((KEPT, POINTS, outputs), np.nan), np.full(KEPT, np.nan))
 
 
 def keep(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> Way:
-    """The way with a moment more, if its rms residual is APART from that of the last one."""
+    """The way with this moment added, if its rms residual is APART from that of the last moment."""
     last = way.residual[-1]
     if not np.isfinite(residual) or residual * APART > last:
         return way
@@ -56,7 +56,7 @@ def keep(way: Way, u: Float[np.ndarray, "n m"], residual: float) -> Way:
 
 
 def rms(u: Float[np.ndarray, "n m"]) -> float:
-    """The root of the mean square."""
+    """The root mean square of values."""
     with np.errstate(over="ignore", invalid="ignore"):  # of a run that blew up
         return float(np.sqrt(np.mean(u**2)))
 

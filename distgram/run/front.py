@@ -24,13 +24,13 @@ from distgram.points.draw import Draw
 from distgram.rules.rule import Method
 from distgram.run import automatic
 from distgram.run.hooks import Listener
-from distgram.run.progress import Progress
+from distgram.run.progress import ProgressLine
 from distgram.run.setup import Limits, Memory, Pose, Schedule, Setup, Slabs, describe
 from distgram.run.solution import Solution
 from distgram.run.solve import run
 from distgram.run.stage import build_stage
 from distgram.store import folder, storage
-from distgram.store.run_folder import flat
+from distgram.store.read import flat
 
 
 def solve(
@@ -117,11 +117,13 @@ def solve(
             _check_same(place, described)
             alone = folder.sole_job(place)
         else:
-            build_stage(setup, mesh).check_draws()  # all errors come before the folder
+            # Points are drawn here once, and drawn again by the run: a count that a region cannot
+            # give is refused before the folder is made, and nobody has to remove a folder.
+            build_stage(setup, mesh).check_draws()
             alone = folder.new(place, described, force)
     elif resume:
         raise RunError("solve(resume=True): expected run_dir, the folder of the run to go on with.")
-    with folder.by_first_process(alone), Progress(setup.limits, progress) as shown:
+    with folder.by_first_process(alone), ProgressLine(setup.limits, progress) as shown:
         if place is not None and resume:
             _check_same(place, described)  # again: another job may have gone on meanwhile
             folder.clear_stop(place)

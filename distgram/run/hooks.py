@@ -114,7 +114,7 @@ class Session:
                 )
         self.listener.say(
             f"{stage.problem.name} by {stage.setup.rule.name}: P = {stage.model.p}, "
-            f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) a device"
+            f"S = {stage.size}, {layout(here)}, {stage.residual.blocks} row block(s) per device"
         )
         self.recorder.start(self.saved, (meta or {}).get("recorded"))
         self.clock = Clock() if meta is None else Clock(meta["seconds"], meta["seconds_by_part"])
@@ -318,13 +318,12 @@ class Recording:
         if info is not None and seen is not None and seen.singular_values.size:
             first = state.step - moment.begun == 1
             if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
-                cutoff = setup.rule.cutoff_of(info)
                 record = SpectrumRecord(
                     state.step,
                     np.asarray(seen.singular_values),
                     np.asarray(seen.rce),
                     int(info.rank),
-                    cutoff,
+                    float(info.cutoff),
                     int(info.r_cap),
                     int(info.r_eps),
                 )
@@ -348,7 +347,7 @@ class Checkpointing:
             return state  # the first moment of the next slab is saved in its place
         if moment.reason or state.step % every == 0 or state.step == moment.begun:
             self.session.save(self.stage, state, moment.seconds)
-            self.session.clock.lap("recording")
+            self.session.clock.lap("checkpoints")
         return state
 
 

@@ -1,4 +1,4 @@
-"""What a person wants to know of a solution while it is being found: residuals and errors."""
+"""Measuring a solution while a run goes on: its residuals by term, and its errors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from distgram.run.stage import Stage
 class Measure:
     """Residuals by term on the training and on held-out points, and the error of the solution.
 
-    Held-out points are drawn afresh for every row, from its key: what has been seen once of a wrong
-    solution between the points is seen again elsewhere.
+    Held-out points are drawn again for every row, from its key, so that a solution that is wrong
+    between the points is caught at one row or another.
 
-    Args: places: how many places of the evaluation set there is room for; None: as many as asked.
+    Args: places: to how many evaluation points arrays are padded; None: to those of all of time.
 
     loss: the mean square residual of the last row in the weights of the steps, which may be others
     than those of the problem (`Setup.balance`).
@@ -42,7 +42,7 @@ class Measure:
         self._names = [t.name for t in stage.terms]
         self._known = stage.problem.known()
         self._x = _places(stage.problem, self._known)
-        # Of time slabs each has another number of places: they are padded to the same.
+        # Time slabs differ in their number of evaluation points: all are padded to one.
         if places is None:
             whole = stage.setup.slabs is None
             places = len(self._x if whole else _places(stage.whole, stage.whole.known()))
@@ -77,7 +77,7 @@ class Measure:
         self._measure = self._measure.lower(self._stage.residual, *args).compile()
 
     def serving(self, stage: Stage) -> Measure:
-        """The same for another stage that compiles as its own does."""
+        """This Measure for another stage of the same shapes; the compiled functions serve both."""
         measure = Measure(stage, len(self._padded))
         measure._measure, measure._speeds = self._measure, self._speeds
         return measure

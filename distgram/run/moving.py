@@ -67,7 +67,7 @@ class Moving:
         return state
 
     def serving(self, stage: Stage) -> Moving:
-        """The same for another stage that compiles as its own does."""
+        """This hook for another stage of the same shapes; the compiled functions serve both."""
         moving = copy(self)
         moving.stage = stage
         return moving
@@ -115,7 +115,7 @@ class Moving:
         return self.stage.growth < self.stage.last_growth and placement.grow.divides(step)
 
     def _grows(self, state: State) -> bool:
-        """Whether the points become more: on schedule, or as soon as the alarm asks for it."""
+        """Whether the number of points grows now: on schedule, or because the alarm asks for it."""
         placement, stage = self.stage.setup.placement, self.stage
         if placement is None or placement.grow is None or stage.growth >= stage.last_growth:
             return False
@@ -155,9 +155,9 @@ class Moving:
         return whitening(spectrum, needs(spectrum).rank)
 
 
-def grown(stage: Stage, state: State) -> tuple[Stage, State]:
-    """The stage with more points, and the state with them: other shapes from here on. The alarm is
-    quiet again: what it has seen was of fewer points, and one alarm asks for one growth."""
+def with_more_points(stage: Stage, state: State) -> tuple[Stage, State]:
+    """The stage with more points, and the state on these points, whose shapes are new. The alarm is
+    quiet again: it has seen rows of fewer points, and one alarm asks for one growth."""
     stage = stage.next_growth()
     state = Moving(stage, Clock()).move(state)._replace(alarm=quiet(len(stage.terms)))
     if stage.setup.rule.uses_spectrum:  # what a factorization starts warm with fits its plan only

@@ -1,4 +1,4 @@
-"""How a run goes, in one line of a terminal or a notebook."""
+"""The progress of a run as one line of a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from distgram.run.setup import Limits
 
 
-class Progress:
+class ProgressLine:
     """Shows the last row of metrics while a run goes on, where someone can see it.
 
     Args:
@@ -25,7 +25,7 @@ class Progress:
         self._limits = limits
         self._live = Live(console=console, auto_refresh=False) if visible else None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressLine:
         if self._live is not None:
             self._live.start()
         return self
@@ -37,7 +37,7 @@ class Progress:
     def row(self, row: dict[str, Any]) -> None:
         """Show a row in place of the one before."""
         if self._live is not None:
-            self._live.update(Text(in_words(row, self._limits)), refresh=True)
+            self._live.update(Text(row_in_words(row, self._limits)), refresh=True)
 
     def say(self, line: str) -> None:
         """Print a line above the row."""
@@ -45,7 +45,7 @@ class Progress:
             self._live.console.print(line, markup=False, highlight=False)
 
 
-def in_words(row: dict[str, Any], limits: Limits) -> str:
+def row_in_words(row: dict[str, Any], limits: Limits) -> str:
     """A row of metrics as one line."""
     error, guess = row["relative_l2_error"], row["error_estimate"]
     of = "" if limits.most_steps is None or "slab" in row else f"/{limits.most_steps}"

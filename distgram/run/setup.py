@@ -88,7 +88,7 @@ class Memory:
     """Sizes that bound memory, not results.
 
     Args:
-        budget_gib: GiB a device for a step. row_block: rows folded at once; None: as many as the
+        budget_gib: GiB per device for a step. row_block: rows folded at once; None: as many as the
             budget allows. chunk: points differentiated at once.
     """
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def caught_signals() -> Iterator[list[int]]:
-    """The list of SIGINT and SIGTERM received inside; a second one acts as it did before.
+    """A list that collects SIGINT and SIGTERM while the context is open. The first signal restores
+    the handlers from before, so that a second signal acts as it would outside.
 
     Signals can only be caught in the main thread; elsewhere the list stays empty.
     """

@@ -68,7 +68,7 @@ class Solution:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """The rows of metrics, one a logged step."""
+        """The rows of metrics, one per logged step."""
         return self.record.rows
 
     @property
@@ -189,7 +189,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class InMemory:
-    """A run that needs no folder, as its page sees it: see `store.run_folder.RunRecord`."""
+    """A run that needs no folder, as its page sees it: see `store.read.RunRecord`."""
 
     solution: Solution
     path: Path | None = None

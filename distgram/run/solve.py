@@ -19,7 +19,7 @@ from distgram.linalg.rows import Objective, Points, Residual
 from distgram.linalg.spectrum import SpectrumSummary, no_spectrum, summary
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule, StepInfo
-from distgram.run.automatic import balance, in_words
+from distgram.run.automatic import balance, solved_with
 from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge
 from distgram.run.hooks import (
@@ -32,12 +32,13 @@ from distgram.run.hooks import (
     Session,
 )
 from distgram.run.measure import Measure
-from distgram.run.moving import Moving, grown
+from distgram.run.moving import Moving, with_more_points
 from distgram.run.setup import Setup
 from distgram.run.signals import caught_signals
 from distgram.run.solution import Solution
 from distgram.run.stage import Stage, build_stage
 from distgram.run.state import State, restored, start
+from distgram.run.trace import trace
 from distgram.store.folder import sole_writer
 from distgram.store.storage import Folder
 
@@ -52,15 +53,15 @@ def natural_gradient_step(stage: Stage) -> Step:
     it saw)."""
     rule, factorize = stage.setup.rule, stage.factorization
     assert isinstance(rule, Rule)
-    held_out = stage.validation(rule.validation) if rule.validation else None
+    validation = stage.validation(rule.validation) if rule.validation else None
 
     def step(residual, theta, state, points):
         rule_state, warm = state
         rows = residual.rows(theta, points)  # [J | r], streamed and sharded, never whole
         spectrum, warm = factorize(rows, lambda at: rule.needs(at, theta, rule_state), warm)
-        if held_out is not None:
-            errors = reconstruction_errors(residual.rows(theta, held_out), spectrum)
-            spectrum = spectrum._replace(held_out=errors)
+        if validation is not None:
+            errors = reconstruction_errors(residual.rows(theta, validation), spectrum)
+            spectrum = spectrum._replace(validation_errors=errors)
         seen = summary(spectrum, theta)  # singular values, RCE_n, the precision floor
         theta, rule_state, info = rule.step(spectrum, rows.trials, theta, rule_state)
         everywhere = NamedSharding(residual.mesh, REPLICATED)
@@ -82,11 +83,16 @@ def objective_step(stage: Stage) -> Step:
 
 
 def compiled_step(stage: Stage, state: State) -> Step:
-    """The step of a stage, compiled for the shapes of a state."""
+    """The step of a stage, compiled for the shapes of a state.
+
+    Raises:
+        RuleError: a step that does not keep the types of its state, or that cannot be traced.
+    """
     make = natural_gradient_step if stage.setup.rule.uses_spectrum else objective_step
     everywhere = NamedSharding(stage.mesh, REPLICATED)  # of each result a copy on every device
     step = jax.jit(make(stage), out_shardings=everywhere)
-    return step.lower(stage.residual, state.theta, state.method, state.points).compile()
+    first = stage.residual, state.theta, state.method, state.points
+    return trace(stage.setup.rule, step, *first).lower().compile()
 
 
 class Compiled(NamedTuple):
@@ -126,7 +132,7 @@ def run(
     alike, and the first one writes.
 
     Args:
-        run_dir: an absolute path or gs://: the folder of this run, made by `store.folder.make`,
+        run_dir: an absolute path or gs://: the folder of this run, made by `store.folder.new`,
             shared by all processes; None: all stays in memory.
         resume: go on from the newest whole checkpoint in run_dir.
         described: the setup in words, for the checkpoints.
@@ -146,9 +152,9 @@ def run(
         else:
             if setup.balance:
                 stage = stage.balanced(balance(stage))
-            state = start(stage)
+            state = start(stage)  # θ₀, the rule's state, and the points drawn
         session.begin(stage, meta)
-        listener.say(in_words(setup))
+        listener.say(solved_with(setup))
         judge = Judge(setup.limits, session.clock, caught, session.asked_to_stop)
         moment, compiled = None, None
         listener.alive(True)
@@ -185,7 +191,7 @@ def run(
             listener.alive(True)
             if moment.grow:
                 with session.clock.pause():
-                    stage, state = grown(stage, state)
+                    stage, state = with_more_points(stage, state)
                     moment.grow = False
                 listener.say(f"step {state.step}: the points grow to S = {stage.size}")
             elif moment.halve:

@@ -30,7 +30,7 @@ from distgram.points.draw import (
     draw_validation,
     variance,
 )
-from distgram.points.growth import begun, check_placement, grown, last_growth, total
+from distgram.points.growth import check_placement, first_draw, grown, last_growth, total
 from distgram.run.checks import (
     check_exact,
     check_model,
@@ -96,7 +96,7 @@ class Stage:
 
     @property
     def size(self) -> int:
-        """S, the number of collocation points of all terms (equations a point not counted)."""
+        """S, the number of collocation points of all terms (equations per point not counted)."""
         return total({t.name: self.draws[t.name] for t in self.terms})
 
     @property
@@ -167,7 +167,7 @@ class Stage:
         """
         drawn = []
         for i, term in enumerate(open_terms(self.setup, slab) if slab else self.terms):
-            asked = begun(self.setup.placement, term, self.draws[term.name])
+            asked = first_draw(self.setup.placement, term, self.draws[term.name])
             x, density = draw(term, asked, [self.setup.seed, i])
             check_target(self.problem, term, x)
             drawn.append((x, density))
@@ -320,7 +320,7 @@ def first_edges(setup: Setup, whole: Problem) -> tuple[float, ...]:
     if setup.slabs is None:
         return ()
     if setup.limits.steps == 0:
-        raise ProblemError("run.steps = 0 with [time]: expected at least one step a slab.")
+        raise ProblemError("run.steps = 0 with [time]: expected at least one step per slab.")
     if setup.unknown:
         name = next(iter(setup.unknown))
         raise ProblemError(f"unknown.{name} with [time]: expected no [unknown]; leave one out.")

@@ -1,8 +1,8 @@
-"""The state of a run: all that a resume needs."""
+"""The state of a run between two steps, and how a checkpoint keeps it. `Session.save` adds what the
+session knows: ends of the slabs, the step at which one began, seconds, rows recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -21,16 +21,18 @@ from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule
 from distgram.run.estimate import Way, begin
 from distgram.run.stage import Stage, build_stage
+from distgram.run.trace import check_state
 from distgram.store.checkpoint import Checkpoints
 
 
 class State(NamedTuple):
-    """All that a resume needs, beside the stage: parameters, the method's state, points; the best
-    parameters met, their loss, and when; the loss after the first step of the run; the loss last
-    seen to fall to a tenth, and when; what the alarm and the estimate of the error remember.
+    """What a step changes: the parameters, the method's state, the points; the best parameters met,
+    their loss and their step; the loss after the first step of the run; the loss last seen to fall
+    to a tenth, and its step; what the alarm and the estimate of the error remember. The stage and
+    the session hold the rest of a run.
 
-    A method may go uphill; the solution is the best. Points may move: best_loss is on the present
-    ones. The scalars are numbers of the host, the same on every process.
+    A method may go uphill; the solution is the best parameters. Points may move: best_loss is the
+    loss on the present points. The scalars are numbers of the host, the same on every process.
     """
 
     theta: Float[Array, " p"]
@@ -75,7 +77,7 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
     if slabs is not None and slabs.warm_start and before is not None and old is not None:
         theta = _warm(stage, points, before, old)
         if isinstance(stage.setup.rule, Rule):
-            method = stage.setup.rule.begun(before.method[0])
+            method = stage.setup.rule.slab_begun(before.method[0])
     theta = replicate(mesh, theta)
     first = first_method_state(stage, theta, points)
     method = replicate(mesh, first if method is None else (method, first[1]))
@@ -104,15 +106,18 @@ def _warm(
 
 
 def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
-    """What one step hands to the next, before the first: of a rule its own state and that of the
-    factorization."""
+    """The state before the first step: of a rule (its own, the factorization's), of a baseline its
+    own.
+
+    Raises:
+        RuleError: a state that cannot be saved.
+    """
     rule = stage.setup.rule
     if isinstance(rule, Rule):
-        return rule.init(stage.model.p), stage.factorization.init(
-            stage.residual.rows(theta, points)
-        )
+        rows = stage.residual.rows(theta, points)
+        return check_state(rule, rule.init(stage.model.p)), stage.factorization.init(rows)
     assert isinstance(rule, Baseline)
-    first = jax.jit(lambda system, t, p: rule.init(Objective(system, p), t))
+    first = jax.jit(lambda system, t, p: check_state(rule, rule.init(Objective(system, p), t)))
     return first(stage.residual, theta, points)
 
 
@@ -131,7 +136,8 @@ def arrays(stage: Stage, state: State) -> dict[str, Any]:
 
 
 def meta(stage: Stage, state: State) -> dict[str, Any]:
-    """What a checkpoint says as JSON for `restored` to read it: sizes, and the host's numbers."""
+    """What a checkpoint says as JSON of stage and state: sizes, and the host's numbers. `restored`
+    reads them; `Session.save` adds the session's own."""
     return {
         "points": [len(p.x) for p in state.points],
         "growth": stage.growth,
@@ -170,7 +176,8 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
     numbers: dict[str, Any] = {name: meta[name] for name in ("step", *NUMBERS)}
     numbers = {k: float("inf") if v is None else v for k, v in numbers.items()}
     read["points"] = tuple(Points(*p) for p in read["points"])
-    state = _relaid(stage, first, State(**read, **numbers, alarm=_alarm(meta["alarm"]), way=way))
+    alarm = Alarm(**{name: np.asarray(v) for name, v in meta["alarm"].items()})
+    state = _relaid(stage, first, State(**read, **numbers, alarm=alarm, way=way))
     edges = tuple(meta["edges"])
     if frozen or edges != stage.edges or meta["balance"] != stage.balance:
         given = stage.setup, stage.mesh, stage.growth, frozen, edges, stage
@@ -188,10 +195,6 @@ def bare_points(stage: Stage, state: State) -> dict[str, np.ndarray]:
         slabs += [[x for x, _ in stage.draw(part.problem)] for part in stage.parts[:-1]]
     each = zip(stage.terms, zip(*slabs, strict=True), strict=True)
     return {term.name: np.concatenate(parts) for term, parts in each}
-
-
-def _alarm(values: Mapping[str, list]) -> Alarm:
-    return Alarm(**{name: np.asarray(v) for name, v in values.items()})
 
 
 def _abstract(stage: Stage, first: State, lengths: list[int], solved: int) -> dict[str, Any]:

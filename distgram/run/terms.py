@@ -1,4 +1,4 @@
-"""The terms that are left to the loss, and the points that each of them is to get."""
+"""The terms of the loss, all but those that a hard constraint satisfies, and their Draws."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from distgram.run.setup import Setup
 
 
 def open_terms(setup: Setup, problem: Problem) -> tuple[Term, ...]:
-    """The terms that are left to the loss, weighted as their points say; `points` must name exactly
-    those of them that have no points of their own."""
+    """The terms of the loss, weighted as their Draws say. `points` must name each of them whose
+    region is not a set of sites, and no other name."""
     constraint = problem.constraint if setup.hard_constraint else None
     hard = constraint.satisfies if constraint else ()
     terms = [t for t in problem.terms if t.name not in hard]

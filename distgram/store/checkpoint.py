@@ -1,7 +1,7 @@
-"""Checkpoints of a run by Orbax: all that a resume needs; nothing else decides where it resumes.
+"""Checkpoints of a run by Orbax. A resume begins at the newest whole one, whatever else is there.
 
-Each checkpoint is sealed with the sizes and hashes of its files once it is written. One whose
-seal is missing or does not match is torn, and is passed over without being opened.
+Each checkpoint is sealed with the SHA-256 hashes of its files once all are written. A checkpoint
+whose seal is missing or does not match is torn: a restore passes over it without opening it.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Checkpoints:
     def restore(self, like: Callable[[dict[str, Any]], Any]) -> tuple[int, Any, dict[str, Any]]:
         """The newest whole checkpoint: (step, state, meta).
 
-        A torn checkpoint is passed over, with a warning that names it. The first process decides
-        for all which is the newest whole one.
+        A torn checkpoint is passed over, with a warning that names its step, and is deleted once an
+        older one is restored. The first process decides for all which is the newest whole one.
 
         Args:
             like: from the meta of the checkpoint to abstract arrays, laid out as wanted.
@@ -176,11 +176,6 @@ def of_step(folder: Folder, step: int) -> Folder:
         return folder / str(step)
     whole = sorted(int(p.name) for p in _newest_first(folder) if is_whole(p))
     raise CheckpointError(f"{folder}: no whole checkpoint of step {step}: expected one of {whole}.")
-
-
-def read_theta(checkpoint: Folder) -> np.ndarray:
-    """The parameters θ (p,) of one checkpoint; of several slabs those of the one being solved."""
-    return read_thetas(checkpoint)[-1]
 
 
 def meta_of(checkpoint: Folder) -> dict[str, Any]:

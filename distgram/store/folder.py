@@ -1,4 +1,4 @@
-"""A run folder: the names of its files, how it is made, and who may write into it."""
+"""A run folder: the names of its files, making one, and the locks that one job at a time holds."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ CHECKPOINTS = "checkpoints"
 REPORT = "report.html"
 # A file of this name that appears in a run folder asks the run to save and end.
 STOP = "stop"
-# Locks: of the job, which one process starts, and of what writes, its first process.
+# Two locks: one of the job, one of the process that writes, which is the first of the job.
 JOB_LOCK = "job.lock"
 WRITER_LOCK = "writer.lock"
 LOCKS = (JOB_LOCK, WRITER_LOCK)
-OURS = b'{"packages": {"distgram": null}}'  # of ENVIRONMENT, until the run knows its devices
+OURS = b'{"packages": {"distgram": null}}'  # content of ENVIRONMENT until the run knows its devices
 
 
 @contextmanager
 def new(run_dir: Folder, config: dict[str, Any], force: bool = False) -> Iterator[None]:
-    """Make the folder of a new run and write its configuration; inside, no other job uses it.
+    """Make the folder of a new run and write its configuration. No other job uses it meanwhile.
 
     Raises:
-        RunError: `force` is not given and it holds something; it is no run folder, which `force`
-            could replace; it cannot be made.
+        RunError: the folder holds something and `force` is not given; the folder is not that of a
+            run, and `force` replaces run folders only; the folder cannot be made.
         StorageError: its storage cannot be reached; another process is solving in it.
     """
     place = storage.of(run_dir)
@@ -61,12 +61,6 @@ def new(run_dir: Folder, config: dict[str, Any], force: bool = False) -> Iterato
             except OSError as error:
                 raise _not_made(run_dir, error) from error
         yield
-
-
-def make(run_dir: Folder, config: dict[str, Any], force: bool = False) -> None:
-    """As `new`, and let go of the folder."""
-    with new(run_dir, config, force):
-        pass
 
 
 @contextmanager

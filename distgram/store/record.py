@@ -1,4 +1,4 @@
-"""What a run measures: rows, spectra, solution and result; in memory, and in its folder if any."""
+"""The record of a run: rows, spectra, solution, result; in memory, and in its folder if any."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from distgram.errors import FolderTaken
 from distgram.linalg.mesh import gather
 from distgram.store import storage
 from distgram.store.folder import CONFIG, ENVIRONMENT, METRICS, RESULT, SOLUTION, SPECTRA
-from distgram.store.run_folder import check_row
+from distgram.store.read import check_row
 from distgram.store.storage import Folder
 
 log = logging.getLogger("distgram")
@@ -250,7 +250,7 @@ def _arrays(path: Folder) -> dict[str, np.ndarray]:
 
 
 def _stacked(rows: list[np.ndarray]) -> np.ndarray:
-    """Values or rows as one array, nan after the end of those from before the points grew."""
+    """Values or rows as one array; nan fills rows that are shorter, from before the points grew."""
     longest = max(row.size for row in rows)
 
     def filled(row: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ class MeshConfig(JaxConfig):
     the heartbeat of.
 
     Args:
-        platform: cpu or cuda. devices: forced host devices a worker, for cpu.
+        platform: cpu or cuda. devices: forced host devices per worker, for cpu.
     """
 
     run_dir: str = ""

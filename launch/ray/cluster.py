@@ -45,11 +45,11 @@ class Host(NamedTuple):
 
 @dataclass(frozen=True)
 class Request:
-    """Workers, one a host, and what each of them has.
+    """Workers, one per host, and what each of them has.
 
     Args:
         least, most: number of workers; a run with fewer than `most` takes what there is.
-        devices: CPU devices a worker, or those expected of an accelerator; None: what it has.
+        devices: CPU devices per worker, or those expected of an accelerator; None: what it has.
         gpus: GPUs a worker. tpu, topology: the generation (v6e) and the shape of a slice (4x4).
         address: of the cluster to join; None: RAY_ADDRESS, or a cluster of this machine's own.
         heartbeat, watchdog: seconds after which a silent worker, or a stuck step, counts as lost.

@@ -41,7 +41,8 @@ PackageOption = Annotated[
 
 
 class Commands(TyperGroup):
-    """`resume dg-...` is a command of its own: that is a job, and no run folder."""
+    """Turns `resume dg-...` into the hidden command that resumes a job: a word that begins with dg-
+    is the id of a job unless it is a path."""
 
     def resolve_command(self, ctx, args):
         name, command, rest = super().resolve_command(ctx, args)
@@ -82,9 +83,9 @@ def submit(
     env: dict[str, str],
     overrides: list[str],
 ) -> None:
-    """Submit a run to a Ray cluster; prints the id of its first job, which is the run's id and -1.
+    """Submit a run to a Ray cluster and print the id of its first job: the run's id, then -1.
 
-    The config and the problem's file are uploaded, nothing else of this machine.
+    Only the config and the files that it names are uploaded from this machine.
     """
     from distgram_launch import local
     from distgram_launch.ray import jobs
@@ -124,10 +125,10 @@ def resume(
     layout: dict[str, Any],
     env: dict[str, str],
 ) -> None:
-    """Go on with a run from its newest whole checkpoint, in a new job; prints its id.
+    """Go on with a run from its newest whole checkpoint, in a new job, and print the job's id.
 
-    All is as in the job before, but for what is given. Only budgets may be set. On a cluster that
-    does not know the run, --storage says where its folder is.
+    Every option that is not given is as in the job before. --set changes budgets only. If the
+    cluster does not know the run, say with --storage where its folder is.
     """
     from distgram_launch.ray import jobs
     from distgram_launch.ray.client import cluster
@@ -167,7 +168,8 @@ def watch(
     address: AddressOption = None,
     trust: options.TrustOption = False,
 ) -> None:
-    """Follow a job: the table that `solve` shows, then how it ended. The exit code is its own."""
+    """Follow a job: show the table that `solve` shows, then how the job ended, and exit with the
+    job's exit code."""
     if web:
         return _serve(given, port or 0, address, trust)
     if Path(given).is_dir():
@@ -199,7 +201,7 @@ def watch(
 
 
 def _serve(given: str, port: int, address: str | None, trust: bool) -> None:
-    """Serve the page of a run until Ctrl-C: of a folder here, else of a job."""
+    """Serve the page of a run until Ctrl-C. `given` is a run folder on this machine, or a job."""
     from distgram_launch import web
     from distgram_launch.ray import jobs
     from distgram_launch.ray.client import cluster
@@ -230,7 +232,8 @@ def _serve(given: str, port: int, address: str | None, trust: bool) -> None:
 
 
 def _shown(progress: Progress) -> Callable[[str], None]:
-    """Rows of metrics go to the table, what the run itself says above it."""
+    """The function that shows one line of a job's log: it adds a row of metrics to the table and
+    prints any other line of the run above the table."""
     from distgram_launch.ray.follow import row_of
 
     begun = False
@@ -243,7 +246,8 @@ def _shown(progress: Progress) -> Callable[[str], None]:
                 progress.watch(row)
         elif begun and kind != "@result":
             progress.say(line)
-        begun = begun or line.startswith("Running entrypoint for job")  # before it speaks Ray
+        # the lines up to this one are Ray's own
+        begun = begun or line.startswith("Running entrypoint for job")
 
     return show
 
@@ -260,10 +264,10 @@ def logs(
     ] = False,
     address: AddressOption = None,
 ) -> None:
-    """Print the whole log of a job: what started it and what it said.
+    """Print the log of a job, from its start.
 
-    The log of a worker is in the run folder, which this machine has to see; of a run on gs:// it
-    stays among Ray's own logs of its host, which the dashboard shows.
+    The log of a worker is read from the run folder, which this machine must see. The log of a
+    worker of a run on gs:// is among Ray's logs of its host, which the dashboard shows.
     """
     from distgram_launch.ray import jobs
     from distgram_launch.ray.client import cluster

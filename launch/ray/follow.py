@@ -15,7 +15,7 @@ from distgram_launch import folders
 from distgram_launch.ray.jobs import Job
 
 from distgram.errors import ClusterError
-from distgram.store.run_folder import check_row
+from distgram.store.read import check_row
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails

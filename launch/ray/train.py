@@ -1,4 +1,4 @@
-"""A run on a Ray cluster: JaxTrainer around the same `solve`, one process a host.
+"""A run on a Ray cluster: JaxTrainer around the same `solve`, one process per host.
 
 The driver checks the request, starts the workers, repeats what they say, and starts them again
 where they were preempted; Ray starts them again where they failed. Orbax alone decides where.

@@ -18,7 +18,7 @@ from pathlib import Path
 import distgram
 from distgram.config.schema import load
 from distgram.report.maps import residual, residual_maps
-from distgram.store.run_folder import Run
+from distgram.store.read import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = [ROOT / "configs" / f"allen_cahn-{name}.toml" for name in ("overfit", "cured")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cli_runs import TINY, Folder, metrics
 
-from distgram.store.checkpoint import Checkpoints, newest, read_theta
+from distgram.store.checkpoint import Checkpoints, newest, read_thetas
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_torn_checkpoint_is_passed_over(copied, solved, spoil):
     assert "step 6 cannot be read and is passed over" in ended.err and "Traceback" not in ended.err
     assert "resumed at step 4" in ended.out
     assert metrics(run) == metrics(solved.path / "run")
-    same = [read_theta(newest(f.path / "run" / "checkpoints")) for f in (copied, solved)]
+    same = [read_thetas(newest(f.path / "run" / "checkpoints"))[-1] for f in (copied, solved)]
     assert newest(run / "checkpoints").name == "6"
     assert np.array_equal(*same)
 
@@ -228,6 +228,7 @@ def test_a_full_disk_keeps_the_earlier_checkpoints(folder, solved, small_disk):
     assert folder.call("resume", folder.path / "moved").code == 0
     assert metrics(folder.path / "moved") == metrics(solved.path / "run")
     ends = [
-        read_theta(newest(p / "checkpoints")) for p in (folder.path / "moved", solved.path / "run")
+        read_thetas(newest(p / "checkpoints"))[-1]
+        for p in (folder.path / "moved", solved.path / "run")
     ]
     assert np.array_equal(*ends)

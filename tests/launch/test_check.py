@@ -26,8 +26,8 @@ def test_check_plans_for_devices_that_are_not_there(folder):
     p = 2 * 70 + 70 + 70 * 71 + 71
     assert rows["P, parameters"] == [str(p)] and rows["devices"] == ["64"]
     assert rows["factorization"] == [f"tsqr (1000000 rows >= P = {p})"]
-    assert int(rows["bytes a device, planned"][0]) <= 8 * GIB
-    assert "bytes a device, temporaries" not in rows  # nothing is compiled for 64 devices
+    assert int(rows["bytes per device, planned"][0]) <= 8 * GIB
+    assert "bytes per device, temporaries" not in rows  # nothing is compiled for 64 devices
     assert rows["tsqr"][1:] == [str(largest_p("tsqr", Shape(10**6, p, 64), 8 * GIB)), "any"]
 
 

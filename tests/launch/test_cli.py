@@ -119,9 +119,9 @@ def test_check_counts_and_tests_the_operators(folder):
 
     assert said("P,", "parameters") == [str((2 + 1) * 8 + 8 + 1)]
     assert said("S,", "collocation", "points") == ["140"] and said("devices") == ["2"]
-    assert said("row", "blocks", "a", "device") == [str(-(-140 // (2 * 20)))]
+    assert said("row", "blocks", "per", "device") == [str(-(-140 // (2 * 20)))]
     # one triangle of [J | r] at least
-    assert int(said("bytes", "a", "device,", "temporaries")[0]) > 8 * (33 + 1) ** 2
+    assert int(said("bytes", "per", "device,", "temporaries")[0]) > 8 * (33 + 1) ** 2
     count, residual = said("interior")
     assert count == "100" and float(residual) < 1e-12
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cli_runs import TINY, environment, metrics
 
-from distgram.store.checkpoint import newest, read_theta
+from distgram.store.checkpoint import newest, read_thetas
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "two-hosts.sh"
@@ -162,5 +162,5 @@ def test_a_host_is_cut_off_and_the_run_recovers(hosts, tmp_path):
     assert lost_at < 200 and "resumed at step" in said.read_text()
     # On the same mesh a resumed run equals the uninterrupted one to the last bit.
     assert metrics(cut) == metrics(whole) and steps(cut)[-1] == 200
-    theta, whole_theta = (read_theta(newest(run / "checkpoints")) for run in (cut, whole))
+    theta, whole_theta = (read_thetas(newest(run / "checkpoints"))[-1] for run in (cut, whole))
     assert np.array_equal(theta, whole_theta)

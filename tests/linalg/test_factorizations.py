@@ -170,7 +170,7 @@ def test_row_blocks_change_rounding_only(name, n, p):
 @pytest.mark.parametrize("devices", [1, 2, 3, 5, 6, 7, 8])
 @pytest.mark.parametrize("rows", [2, 9])
 def test_orthonormal_columns_over_devices(devices, rows):
-    """A = Q R and QᵀQ = I, with fewer and with more rows a device than columns."""
+    """A = Q R and QᵀQ = I, with fewer and with more rows per device than columns."""
     a = np.random.default_rng(0).standard_normal((devices * rows, 4))
     residual, points = M.linear_system(a, a[:, 0], make_mesh(devices))
     on_matrix = residual.rows(jnp.zeros(4), points).on_matrix

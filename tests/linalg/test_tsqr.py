@@ -19,7 +19,7 @@ from distgram.net.mlp import MLP
 from distgram.run.setup import Memory
 
 P = 16
-LAYOUTS = [(1, 1), (1, 5), (2, 3), (3, 1), (8, 1), (8, 4)]  # devices, row blocks a device
+LAYOUTS = [(1, 1), (1, 5), (2, 3), (3, 1), (8, 1), (8, 4)]  # devices, row blocks per device
 
 # The source's promise is 100 eps; singular values are Lipschitz in it with constant 1, and the
 # QR and SVD of LAPACK reach far below their bounds: 10 eps.

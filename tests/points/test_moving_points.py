@@ -26,7 +26,7 @@ from distgram.rules.baselines.adam import Adam
 from distgram.run.clock import Clock
 from distgram.run.ends import Moment
 from distgram.run.front import solve
-from distgram.run.moving import Moving, grown
+from distgram.run.moving import Moving, with_more_points
 from distgram.run.setup import Schedule
 from distgram.run.state import arrays, bare_points, meta, restored, start
 from distgram.store.checkpoint import Checkpoints
@@ -113,7 +113,7 @@ def test_growth_is_staged_up_to_the_budget():
     assert not grows and not np.array_equal(moved.points[0].x, state.points[0].x)
     loud = state._replace(step=20, alarm=state.alarm._replace(raised=np.array([False, True])))
     assert after(loud) == (loud, True)
-    larger, state = grown(run, loud)
+    larger, state = with_more_points(run, loud)
     assert larger.growth == 1 and larger.size == 142
     assert [len(x) for x in bare_points(larger, state).values()] == [100, 42]
     assert np.isfinite(state.best_loss)

@@ -21,7 +21,7 @@ from distgram.report.compare import (
     reached,
     summary,
 )
-from distgram.store.run_folder import Run
+from distgram.store.read import Run
 
 
 def test_summary_groups_by_everything_but_the_seed(tmp_path):

@@ -15,7 +15,7 @@ from distgram.report.curves import (
     recorded_nearest,
     spectrum,
 )
-from distgram.store.run_folder import Run
+from distgram.store.read import Run
 
 
 def test_spectrum_marks_cutoff_rank_and_crossing(tmp_path):

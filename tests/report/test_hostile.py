@@ -16,7 +16,7 @@ from distgram.errors import RunError
 from distgram.report import report
 from distgram.report.compare import cells, compare, summary
 from distgram.report.html import Picture
-from distgram.store.run_folder import Run
+from distgram.store.read import Run
 
 SCRIPT = "<script>alert(1)</script>"
 KNOWN_TAGS = set(

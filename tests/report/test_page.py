@@ -20,7 +20,7 @@ from distgram.pde.problem import Problem, Term
 from distgram.report import curves, figures, maps, report, write
 from distgram.report.html import Picture
 from distgram.report.page import HEADINGS
-from distgram.store.run_folder import Run, settings
+from distgram.store.read import Run, settings
 
 ALL = ["solution", "convergence", "spectrum", "flattening", "cutoff", "points"]
 

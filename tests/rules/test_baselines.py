@@ -184,7 +184,7 @@ def test_engd_reports_the_rank_of_a_deficient_gram_matrix():
     theta, _, info = compiled(ENGD(), objective)(jnp.asarray([0.0, 0.0, 1.0]), ())
     assert int(info.rank) == 2
     # σ_max(J) = √2, so the cutoff on the singular values of J is √(3 eps · 2).
-    assert float(info.regularization) == pytest.approx(np.sqrt(6 * np.finfo(float).eps), rel=1e-12)
+    assert float(info.cutoff) == pytest.approx(np.sqrt(6 * np.finfo(float).eps), rel=1e-12)
     # The least-norm direction shares the correction between x₀ and x₁.
     assert jnp.max(jnp.abs(theta - jnp.asarray([0.5, 0.5, 0.0]))) <= 1e-14
 

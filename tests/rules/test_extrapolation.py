@@ -56,7 +56,7 @@ def test_errors_and_rank_are_those_of_the_dense_search(devices, blocks):
     def look(theta, points, held_out):
         spectrum, _ = TSQR()(residual.rows(theta, points), everything, ())
         errors = reconstruction_errors(residual.rows(theta, held_out), spectrum)
-        return spectrum._replace(held_out=errors)
+        return spectrum._replace(validation_errors=errors)
 
     spectrum = jax.jit(look)(theta, points, held_out)
     expected = brute(a, b, a_z, b_z)
@@ -64,9 +64,9 @@ def test_errors_and_rank_are_those_of_the_dense_search(devices, blocks):
     assert 1 < best < P  # noise makes all of the spectrum a bad choice
     assert np.sort(expected)[1] > 1.01 * expected[best]  # no tie that rounding could break
     # Roundings of the least-squares solutions: eps condition², as both have a part outside.
-    assert np.allclose(spectrum.held_out, expected, rtol=100 * EPS * CONDITION**2, atol=0)
-    assert int(spectrum.cap()) == best
-    shards = [np.asarray(x.data) for x in spectrum.held_out.addressable_shards]
+    assert np.allclose(spectrum.validation_errors, expected, rtol=100 * EPS * CONDITION**2, atol=0)
+    assert int(spectrum.k_opt()) == best
+    shards = [np.asarray(x.data) for x in spectrum.validation_errors.addressable_shards]
     assert all(x.tobytes() == shards[0].tobytes() for x in shards)
 
     def losses_at(thetas):
@@ -81,8 +81,8 @@ def test_errors_and_rank_are_those_of_the_dense_search(devices, blocks):
 def test_a_cap_bounds_the_rank_of_every_rule(held_out, best):
     """The smallest best rank, at least 1, and never one that is not finite."""
     spectrum = by_hand((4.0, 2.0, 1.0, 0.5), (1e-3, 1e-3, 1e-3, 1e-3))
-    capped = spectrum._replace(held_out=jnp.asarray(held_out, float))
-    assert int(capped.cap()) == best and int(spectrum.cap()) == 4
+    capped = spectrum._replace(validation_errors=jnp.asarray(held_out, float))
+    assert int(capped.k_opt()) == best and int(spectrum.k_opt()) == 4
 
     def losses_at(thetas):
         return jnp.sum((spectrum.c + spectrum.s * thetas) ** 2, axis=1)
@@ -103,7 +103,7 @@ def test_a_cap_bounds_the_rank_of_every_rule(held_out, best):
 def test_a_capped_model_predicts_what_the_capped_step_does():
     """On a linear problem the ratio is 1 for the capped filters too: the smallest λ is taken."""
     spectrum, losses_at = linear(jnp.zeros(10))
-    spectrum = spectrum._replace(held_out=jnp.asarray([9.0, 8, 7, 6, 5, 6, 7, 8, 9, 9, 9]))
+    spectrum = spectrum._replace(validation_errors=jnp.asarray([9.0, 8, 7, 6, 5, 6, 7, 8, 9, 9, 9]))
     rule = AdaptiveRatio(ratio=1 - 1e-9, trials=7, validation=8)
     _, _, info = rule.step(spectrum, losses_at, jnp.zeros(10), rule.init(10))
     assert float(info.regularization) == pytest.approx(1 / 20.0, rel=1e-14)

@@ -52,7 +52,7 @@ def test_anagram_cutoff(rule, rank):
         return jnp.sum((1.0 + spectrum.s * thetas) ** 2, axis=1)
 
     theta, _, info = rule.step(spectrum, losses_at, jnp.zeros(4), ())
-    assert int(info.rank) == rank and float(info.regularization) <= 100.0
+    assert int(info.rank) == rank and float(info.cutoff) <= 100.0
     expected = [-1.0 / s if i < rank else 0.0 for i, s in enumerate([10.0, 1.0, 0.1, 0.01])]
     assert np.allclose(theta, expected, rtol=4 * EPS, atol=0)
 
@@ -106,7 +106,7 @@ def test_amstramgram_takes_the_large_rank_then_the_small_one():
     # r∩ lifts r_max, and r_min meets it; then the +1 is over.
     _, lifted, info = rule.step(spectrum, losses_at, theta, after)
     assert int(info.r_cap) == int(lifted.r_max) == P and bool(lifted.met)
-    assert float(info.regularization) == float(s[P - 1])
+    assert float(info.cutoff) == float(s[P - 1])
 
 
 @pytest.mark.parametrize("scale, done", [(0.9e-8, True), (1.1e-8, False)])

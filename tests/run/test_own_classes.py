@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stages import stage
 
+from distgram.errors import RuleError
 from distgram.linalg.factorization import Factorization
 from distgram.linalg.spectrum import Spectrum
 from distgram.linalg.tsqr import TSQR
@@ -15,9 +20,12 @@ from distgram.net.mlp import MLP
 from distgram.pde.registry import get
 from distgram.points.adaptive.placement import Placed, Placement
 from distgram.rules.adaptive_ratio import AdaptiveRatio
+from distgram.rules.baselines.baseline import Baseline, first_order_info
 from distgram.rules.rule import Rule, StepInfo
 from distgram.run.front import solve
 from distgram.run.setup import Schedule
+from distgram.run.solve import compiled_step
+from distgram.run.state import start
 
 SETUP = {
     "network": MLP([6]),
@@ -109,3 +117,85 @@ def test_a_placement_of_ones_own():
         for a, b in zip(stays.history, moves.history, strict=True)
     ]
     assert same[:3] == [True] * 3 and not same[3]
+
+
+def moved(theta, state, loss):
+    """A step that goes nowhere, with a state and a loss of a test's choice."""
+    moved = jnp.asarray(True)
+    return theta, state, first_order_info(loss, jnp.asarray(1.0), moved)
+
+
+@dataclass(frozen=True)
+class OwnRule(Rule):
+    before: Callable[[], Any]
+    after: Callable[[Any, Any], Any]
+    said: Callable[[Any], Any] = lambda loss: loss
+
+    def init(self, p):
+        return self.before()
+
+    def step(self, spectrum, losses_at, theta, state):
+        loss = spectrum.rce()[0] ** 2
+        return moved(theta, self.after(state, loss), self.said(loss))
+
+
+@dataclass(frozen=True)
+class OwnBaseline(Baseline):
+    before: Callable[[], Any]
+    after: Callable[[Any, Any], Any]
+    said: Callable[[Any], Any] = lambda loss: loss
+
+    def init(self, objective, theta):
+        return self.before()
+
+    def step(self, objective, theta, state):
+        loss = objective(theta)
+        return moved(theta, self.after(state, loss), self.said(loss))
+
+
+def halved(state, loss):
+    return {"damping": 0.5 * state["damping"]}
+
+
+def by_if(state, loss):
+    return state if loss < 1 else halved(state, loss)
+
+
+BAD = {
+    "an int that becomes a float": (
+        lambda: {"damping": 1},
+        halved,
+        {"state['damping']", "int64", "float64", "jnp.asarray(x, jnp.float64)"},
+    ),
+    "a float32": (
+        lambda: {"damping": jnp.asarray(1.0, jnp.float32)},
+        lambda state, loss: {"damping": state["damping"] * loss},
+        {"state['damping']", "float32", "float64", "jnp.asarray(x, jnp.float64)"},
+    ),
+    "another shape": (
+        lambda: {"damping": jnp.zeros(2)},
+        lambda state, loss: {"damping": jnp.zeros(3)},
+        {"state['damping']", "(2,)", "(3,)"},
+    ),
+    "another structure": (lambda: (), lambda state, loss: (loss,), {"structure"}),
+    "a Python if": (lambda: {"damping": jnp.asarray(1.0)}, by_if, {"jnp.where", __file__}),
+    "a random key": (lambda: [jax.random.key(0)], lambda s, loss: s, {"state[0]", "key_data"}),
+}
+
+
+@pytest.mark.parametrize("own", [OwnRule, OwnBaseline])
+@pytest.mark.parametrize(("before", "after", "words"), BAD.values(), ids=BAD)
+def test_a_state_that_a_step_changes_is_named_before_compiling(own, before, after, words):
+    run = stage(rule=own(before, after), network=MLP([5]), points=SETUP["points"])
+    with pytest.raises(RuleError) as caught:
+        compiled_step(run, start(run))
+    text = str(caught.value)
+    assert all(word in text for word in {repr(own.__name__), *words}), text
+
+
+@pytest.mark.parametrize("own", [OwnRule, OwnBaseline])
+def test_a_loss_that_is_no_scalar_is_named(own):
+    rule = own(lambda: (), lambda state, loss: state, lambda loss: loss[None])
+    run = stage(rule=rule, network=MLP([5]), points=SETUP["points"])
+    with pytest.raises(RuleError, match=r"StepInfo\.loss.*\(1,\)"):
+        compiled_step(run, start(run))

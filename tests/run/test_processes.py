@@ -109,8 +109,8 @@ def folder_of(path: Path, text: str = TINY, **limits: object) -> Path:
     """A run folder with its config."""
     tree = dump(check(load_text(path, text)))
     tree["run"] |= limits
-    folders.make(path, tree)
-    return path
+    with folders.new(path, tree):
+        return path
 
 
 def load_text(path: Path, text: str) -> dict:

@@ -15,7 +15,7 @@ import pytest
 from cli_runs import CLOCKS, TINY, environment, metrics
 
 from distgram.errors import CheckpointError
-from distgram.store.checkpoint import newest, read_meta, read_theta
+from distgram.store.checkpoint import newest, read_meta, read_thetas
 
 RULES = {
     "adaptive_ratio": TINY,
@@ -25,7 +25,7 @@ RULES = {
 
 def theta(run: Path) -> np.ndarray:
     """The parameters of the newest checkpoint."""
-    return read_theta(newest(run / "checkpoints"))
+    return read_thetas(newest(run / "checkpoints"))[-1]
 
 
 def values(run: Path) -> dict:
@@ -115,4 +115,4 @@ def test_a_checkpoint_of_another_version_is_named(tmp_path):
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as writer:
         writer.save(tmp_path / "7" / "meta", args=ocp.args.JsonSave({"spectrum_count": 3}))
     with pytest.raises(CheckpointError, match="7: expected a checkpoint of this version"):
-        read_theta(tmp_path / "7")
+        read_thetas(tmp_path / "7")[-1]

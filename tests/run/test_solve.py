@@ -206,7 +206,8 @@ def test_metrics(six):
     assert seconds == sorted(seconds) and six.result.seconds == seconds[-1]
     for row in six.rows[1:]:
         by_part = row["seconds_by_part"]
-        assert set(by_part) == {"steps", "measuring", "recording"} and min(by_part.values()) > 0
+        parts = {"steps", "measuring", "recording", "checkpoints"}
+        assert set(by_part) == parts and min(by_part.values()) > 0
         # of what a row counts, its own measuring is not in its seconds
         assert by_part["steps"] < row["seconds"] < sum(by_part.values())
     whole = six.result.seconds_by_part

@@ -25,7 +25,7 @@ from distgram.errors import FolderTaken
 from distgram.linalg.mesh import make_mesh
 from distgram.store import folder as folders
 from distgram.store import storage
-from distgram.store.checkpoint import newest, read_theta
+from distgram.store.checkpoint import newest, read_thetas
 from distgram.store.storage import bucket as buckets
 
 LONG = TINY + "patience = 1000000\n"
@@ -81,7 +81,8 @@ def test_killed_and_resumed_equals_uninterrupted(folder, bucket):
     whole, copy = folder.path / "whole", folder.path / "copy"
     assert folder.call("fetch", run, "--out", copy).out == f"{copy}\n"
     assert np.array_equal(
-        read_theta(newest(copy / "checkpoints")), read_theta(newest(whole / "checkpoints"))
+        read_thetas(newest(copy / "checkpoints"))[-1],
+        read_thetas(newest(whole / "checkpoints"))[-1],
     )
     assert metrics(copy) == metrics(whole)
     names = [{str(p.relative_to(r)) for p in r.iterdir()} for r in (copy, whole)]
@@ -124,7 +125,8 @@ def test_an_older_job_loses_the_folder_before_its_next_checkpoint(folder, bucket
     """There is no lock: the newest owns it; nothing of the two is mixed."""
     run = storage.folder(url("two"))
     config = schema.load(folder.write("tiny.toml", TINY))
-    folders.make(run, dump(config))
+    with folders.new(run, dump(config)):
+        pass
     taken: list[str] = []
 
     def resumed_elsewhere(row) -> None:
@@ -149,12 +151,12 @@ def test_a_checkpoint_that_was_not_finished_is_passed_over_and_replaced(folder, 
     for name in [n for n in bucket.objects if n.startswith(at)]:
         if name.endswith(("seal.json", f"{at}/commit_success.txt")):
             del bucket.objects[name]
-    theta = read_theta(newest(storage.folder(run) / "checkpoints"))
+    theta = read_thetas(newest(storage.folder(run) / "checkpoints"))[-1]
     ended = folder.call("resume", run)
     assert ended.code == 0 and "resumed at step 4" in ended.out, ended
     assert f"{at}/seal.json" in bucket.objects
     end = newest(storage.folder(run) / "checkpoints")
-    assert end.name == "6" and not np.array_equal(read_theta(end), theta)
+    assert end.name == "6" and not np.array_equal(read_thetas(end)[-1], theta)
     rows = (storage.folder(run) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [0, 1, 2, 4, 6]
 

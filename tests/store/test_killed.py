@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from cli_runs import TINY, environment, metrics
 
-from distgram.store.checkpoint import newest, read_theta
+from distgram.store.checkpoint import newest, read_thetas
 
 KILLS = int(os.environ.get("DISTGRAM_KILLS", "4"))
 STEPS = 1500
@@ -90,7 +90,7 @@ def test_killed_and_cut_at_random(folder):
     assert process.returncode == 0, err
     print(f"\n{done} kills of {len(ends)} starts; exits {ends}\n{said}")
     whole = folder.path / "whole"
-    assert np.array_equal(*(read_theta(newest(p / "checkpoints")) for p in (run, whole)))
+    assert np.array_equal(*(read_thetas(newest(p / "checkpoints"))[-1] for p in (run, whole)))
     here, there = ({row["step"]: row for row in metrics(p)} for p in (run, whole))
     assert all(there[step] == row for step, row in here.items())
     assert here == there or "are gone" in said

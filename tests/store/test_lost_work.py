@@ -19,7 +19,7 @@ import distgram as dg
 from distgram.errors import RunError, StorageError
 from distgram.store import folder as run_folder
 from distgram.store import storage
-from distgram.store.checkpoint import newest, read_theta
+from distgram.store.checkpoint import newest, read_thetas
 from distgram.store.record import finite, read_record
 from distgram.store.storage import file_system
 
@@ -38,7 +38,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 def theta(run: Path) -> np.ndarray:
     """The parameters of the newest checkpoint."""
-    return read_theta(newest(run / "checkpoints"))
+    return read_thetas(newest(run / "checkpoints"))[-1]
 
 
 @pytest.mark.parametrize("lock", run_folder.LOCKS)
@@ -79,12 +79,14 @@ def test_a_folder_of_another_program_is_never_replaced(folder, name):
     before = contents(other)
     assert "distgram has not made this one" in folder.solve("--force").sentence
     assert contents(other) == before
-    with pytest.raises(RunError, match="distgram has not made"):
-        run_folder.make(other, {}, force=True)
+    with pytest.raises(RunError, match="distgram has not made"):  # noqa: SIM117
+        with run_folder.new(other, {}, force=True):
+            pass
 
 
 def test_a_run_that_has_only_begun_may_be_replaced(folder):
-    run_folder.make(folder.path / "run", {"problem": {"name": "heat"}})
+    with run_folder.new(folder.path / "run", {"problem": {"name": "heat"}}):
+        pass
     (folder.path / "run" / "figures").mkdir()
     assert folder.solve("--set", "run.steps=2").code == 2
     assert folder.solve("--force", "--set", "run.steps=2").code == 0

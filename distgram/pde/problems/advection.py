@@ -20,9 +20,9 @@ def advection(speed: float = 30.0) -> Problem:
     """The advection equation with speed c.
 
         u_t + c u_x = 0  on [0, 1] x [0, 2 pi],     u(0, x) = sin(x),     2 pi-periodic in x
-        u = sin(x - c t)
+        exact solution:  u = sin(x - c t)
 
-    No term says that u is periodic: the network must be, by its features.
+    No term demands that u is periodic. Give the network `periodic` features.
 
     Args: speed: c, finite, not 0.
     Raises: ProblemError for another speed.

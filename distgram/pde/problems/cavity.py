@@ -1,4 +1,5 @@
-"""The lid-driven cavity: a steady flow in a box, with a lid that rests at its ends."""
+"""The lid-driven cavity: a steady flow in a square whose upper wall, the lid, moves. The speed of
+the lid falls to zero at its two ends."""
 
 from __future__ import annotations
 
@@ -30,12 +31,13 @@ def cavity() -> Problem:
         (v . grad) v + grad p - (1/Re) Laplace v = 0,     div v = 0  on [0, 1]^2
         v = (4 x (1 - x), 0) at y = 1,     v = 0 on the other walls,     p = 0 at (1/2, 0)
 
-    The velocities alone leave the pressure open by a constant, which the one value of it settles.
-    At the upper corners the pressure is infinite, as (8/Re) log r, and the vorticity has no limit:
-    the evaluation grid of 101 x 101 nodes lies half a spacing inside the walls.
+    The equations determine the pressure up to a constant; the value at (1/2, 0) fixes the constant.
+    At distance r from an upper corner the pressure grows as (8/Re) log r and the vorticity has no
+    limit. The evaluation grid of 101 x 101 nodes therefore lies half a spacing inside the walls.
 
-    The reference is a stream function of Legendre polynomials of degree 43 with the corners' parts
-    apart. Against degree 59 it errs by 3e-7 relative in L2, its velocities by 7e-8.
+    The reference is a stream function: Legendre polynomials of degree 43 plus the singular
+    functions of the two upper corners. It differs from the one of degree 59 by 3e-7 relative in L2,
+    and its velocities by 7e-8.
 
     Source: Webb, Jerad, Cartis, arXiv 2607.02194.
     """

@@ -23,7 +23,7 @@ def flow(x: np.ndarray, y: np.ndarray, reynolds: float, degree: int = 40) -> np.
 
     The pressure is 0 in the middle of the bottom, and infinite at the upper corners.
 
-    Args: degree: polynomials a direction for the stream function.
+    Args: degree: polynomials per direction for the stream function.
     """
     a = _stream(reynolds, degree)
     along, across, corners = _basis(2 * x - 1, degree), _basis(2 * y - 1, degree), _corners(x, y)

@@ -31,7 +31,7 @@ def convection_diffusion() -> Problem:
     """Convection with c = 30 and diffusion with nu = 1.
 
         u_t + c u_x = nu u_xx  on [0, 1] x [0, 2 pi],     u(0, x) = sin(x),     2 pi-periodic in x
-        u = exp(-nu t) sin(x - c t)
+        exact solution:  u = exp(-nu t) sin(x - c t)
 
     No term says that u is periodic: the network must be, by its features.
 

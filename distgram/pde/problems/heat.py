@@ -31,7 +31,7 @@ def heat(frequency: int = 1) -> Problem:
     """The heat equation with D = 1/4.
 
         u_t = D u_xx  on [0, 1]^2,     u(0, x) = sin(k pi x),     u = 0 at x = 0 and x = 1
-        u = exp(-D k^2 pi^2 t) sin(k pi x)
+        exact solution:  u = exp(-D k^2 pi^2 t) sin(k pi x)
 
     Args:
         frequency: k, a whole number >= 1: half waves over the rod.

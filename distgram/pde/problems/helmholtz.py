@@ -38,7 +38,7 @@ def helmholtz() -> Problem:
     """The Helmholtz equation with wave number 1.
 
         u_xx + u_yy + u = f  on [-1, 1]^2,     u = 0 on its boundary
-        u = sin(pi x) sin(4 pi y),     f = (1 - 17 pi^2) u
+        exact solution:  u = sin(pi x) sin(4 pi y),     f = (1 - 17 pi^2) u
 
     Source: Wang, Teng, Perdikaris, SIAM J. Sci. Comput. 43 (2021) A3055.
     """

@@ -35,7 +35,7 @@ def klein_gordon() -> Problem:
 
         u_tt - u_xx + u^3 = f  on [0, 1]^2,     u given at x = 0 and x = 1
         u(0, x) = x,     u_t(0, x) = 0
-        u = x cos(5 pi t) + (x t)^3,            f by substitution
+        exact solution:  u = x cos(5 pi t) + (x t)^3,            f by substitution
 
     Source: Wang, Teng, Perdikaris, SIAM J. Sci. Comput. 43 (2021) A3055.
     """

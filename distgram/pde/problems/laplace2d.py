@@ -33,7 +33,7 @@ def laplace2d() -> Problem:
     """Poisson's equation on the unit square.
 
         u_xx + u_yy = -2 pi^2 sin(pi x) sin(pi y)  on [0, 1]^2,     u = 0 on its boundary
-        u = sin(pi x) sin(pi y)
+        exact solution:  u = sin(pi x) sin(pi y)
 
     Source: ANaGRAM, arXiv 2412.10782.
     """

@@ -27,7 +27,7 @@ def laplace5d() -> Problem:
     """Poisson's equation on the five-dimensional unit cube.
 
         sum_k u_kk = -pi^2 sum_k sin(pi x_k)  on [0, 1]^5,     u = sum_k sin(pi x_k) on its boundary
-        u = sum_k sin(pi x_k)
+        exact solution:  u = sum_k sin(pi x_k)
 
     There is no hard constraint: the obvious lift of the boundary values is the solution itself, so
     a run with it would solve nothing.

@@ -10,12 +10,15 @@ from distgram.pde.operators import partial, value_gradient_laplacian
 
 
 def navier_stokes(viscosity: float, axes: tuple[int, ...], time: int | None = None) -> Operator:
-    """Momentum in each direction of space, then continuity, of a field (velocity, pressure).
+    """The operator whose components are the momentum equations and the continuity equation,
 
-        v_t + (v . grad) v + grad p - nu Laplace v,     div v
+        v_t + (v . grad) v + grad p - nu Laplace v,     div v,
+
+    of a field with the components (v_1, ..., v_d, p), velocity and pressure.
 
     Args:
-        viscosity: nu = 1/Re, dimensionless. axes: the coordinates of space, one a component of v.
+        viscosity: nu = 1/Re, dimensionless. axes: the d coordinates of space, in the
+            order of the components of v.
         time: the coordinate that is time; None: the flow is steady.
     """
     d = len(axes)

@@ -23,7 +23,7 @@ def poisson10d() -> Problem:
     """Laplace's equation on the ten-dimensional unit cube.
 
         sum_k u_kk = 0  on [0, 1]^10,     u given on its boundary
-        u = x1 x2 + x3 x4 + x5 x6 + x7 x8 + x9 x10
+        exact solution:  u = x1 x2 + x3 x4 + x5 x6 + x7 x8 + x9 x10
 
     Source: E, Yu, Commun. Math. Stat. 6 (2018) 1; Webb, Jerad, Cartis, arXiv 2607.02194.
     """

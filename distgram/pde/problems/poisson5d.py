@@ -27,7 +27,7 @@ def poisson5d() -> Problem:
     """Poisson's equation on the five-dimensional unit cube.
 
         sum_k u_kk = -pi^2 sum_k cos(pi x_k)  on [0, 1]^5,     u = sum_k cos(pi x_k) on its boundary
-        u = sum_k cos(pi x_k)
+        exact solution:  u = sum_k cos(pi x_k)
 
     Source: Webb, Jerad, Cartis, arXiv 2607.02194.
     """

@@ -29,7 +29,7 @@ def poisson_nonlinear(k: int = 1) -> Problem:
     """Poisson's equation with an exponential of the solution.
 
         u_xx + u_yy - exp(u) = f  on [-1, 1]^2,     u given on the boundary
-        u = 1 + sin(k pi x) cos(k pi y),            f by substitution
+        exact solution:  u = 1 + sin(k pi x) cos(k pi y),            f by substitution
 
     The lift of the hard constraint is  1 + (-1)^k sin(k pi x), the values at y = -1 and y = 1; it
     is 1 at x = -1 and x = 1, as the solution is for a whole k.

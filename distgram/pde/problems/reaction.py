@@ -41,7 +41,7 @@ def reaction() -> Problem:
 
         u_t = rho u (1 - u)  on [0, 1] x [0, 2 pi]
         u(0, x) = h(x) = exp(-(x - pi)^2 / (2 (pi/4)^2))
-        u = h exp(rho t) / (h exp(rho t) + 1 - h)
+        exact solution:  u = h exp(rho t) / (h exp(rho t) + 1 - h)
 
     The initial values alone decide the solution: no derivative in x occurs. The source asks for
     u(t, 0) = u(t, 2 pi) besides, which holds by symmetry; as a periodic function u would have a

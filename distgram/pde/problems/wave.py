@@ -49,7 +49,7 @@ def wave() -> Problem:
 
         u_tt = c^2 u_xx  on [0, 1]^2,     u = 0 at x = 0 and x = 1
         u(0, x) = sin(pi x) + sin(4 pi x) / 2,     u_t(0, x) = 0
-        u = sin(pi x) cos(2 pi t) + sin(4 pi x) cos(8 pi t) / 2
+        exact solution:  u = sin(pi x) cos(2 pi t) + sin(4 pi x) cos(8 pi t) / 2
 
     Source: Wang, Yu, Perdikaris, J. Comput. Phys. 449 (2022) 110768.
     """

@@ -1,4 +1,4 @@
-"""Fresh draws: other points of the same sampler each time."""
+"""Fresh draws: at each placement the sampler of the term draws all points again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from distgram.points.adaptive.placement import Placement
 
 @dataclass(frozen=True)
 class Fresh(Placement):
-    """All points anew: no place stays between the points for long."""
+    """Draw all points again, so that no place lies between the points for long."""
 
     name = "fresh"
     keeps_focus = True

@@ -46,7 +46,7 @@ def choose(
     """The greedy choice of `count` of the points of all devices; called on each with its own.
 
     Args:
-        w: whitened rows of m equations a point. e: the part of the gradient to be explained.
+        w: whitened rows of m equations per point. e: the part of the gradient to be explained.
         alive: False for padding, shape (n,). by: 'f', 'P' or 'fP'.
 
     Returns: indices in the order of the points over the devices, replicated.
@@ -99,7 +99,7 @@ class Greedy(Placement):
 
     Args:
         drop: share of the points that leaves, in (0, 1). by: 'f', 'P' or 'fP'.
-        candidates: how many there are for one inserted, >= 2.
+        candidates: number of candidates per inserted point, >= 2.
 
     Source: that of the module.
     """

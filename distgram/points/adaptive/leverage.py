@@ -1,4 +1,4 @@
-"""Leverage-RAR: the redundant points leave, and new ones come where the residual is large."""
+"""Leverage-RAR: drop the redundant points, and insert new ones where the residual is large."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distgram.points.adaptive.proportional import inclusion, systematic
 def informative(
     here: Float[np.ndarray, "n d"], drop: float, view: View
 ) -> Float[np.ndarray, "k d"]:
-    """The points without the share `drop` of them that has the least leverage.
+    """The points that stay when the share `drop` with the least leverage is dropped.
 
     A point i is redundant where the others determine the tangent space without it. Removing its
     row changes  det φ̂ᵀφ̂  by the factor  1 - h_i,  and the residual that the fit to the others
@@ -30,12 +30,13 @@ def informative(
 
 @dataclass(frozen=True)
 class Leverage(Placement):
-    """Drop the points of least leverage; insert as many out of uniform candidates, each with a
-    probability ∝ |r|^exponent.
+    """Drop the points of least leverage, and insert the same number where |r| is large.
+
+    Each uniform candidate is chosen with a probability ∝ |r|^exponent.
 
     Args:
         drop: share of the points that leaves, in (0, 1).
-        candidates: how many there are for one inserted, >= 2.
+        candidates: number of candidates per inserted point, >= 2.
 
     Source: leverage scores as in Mahoney, Found. Trends Mach. Learn. 3 (2011) 123.
     """

@@ -25,8 +25,8 @@ DrawUniform = Callable[[int], Float[np.ndarray, "n d"]]
 
 
 class Placed(NamedTuple):
-    """Points (n, d), and the density they follow over the uniform one (n,), dimensionless; None:
-    all count alike."""
+    """Points (n, d), and their sampling density over the uniform one (n,), dimensionless; None: all
+    points have the same weight."""
 
     x: Float[np.ndarray, "n d"]
     density: Float[np.ndarray, " n"] | None = None
@@ -49,7 +49,7 @@ class View(Protocol):
         ...
 
     def anew(self) -> Placed:
-        """The points drawn once more as the term asks for them, with its sampler and its focus."""
+        """New points of the term by its own Draw, with its sampler and its focus."""
         ...
 
     def greedy(self, x: Float[np.ndarray, "n d"], count: int, by: str) -> Int[np.ndarray, " count"]:
@@ -59,9 +59,9 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Growth:
-    """More points: `factor` times as many, as long as all together are at most `budget`.
+    """A schedule: each growth multiplies the number of points by `factor`, up to `budget` in total.
 
-    Each growth compiles anew, so that it is to be a large one.
+    Each growth compiles the step again; choose a large factor.
 
     Args:
         budget: most points of all terms together. factor: >= 1.1.
@@ -109,7 +109,7 @@ class Placement(abc.ABC):
         require(self.every >= 1, self, "every", "at least 1")
 
     def begin(self, size: int) -> int:
-        """How many points of `size` there are at first: all of them by default."""
+        """The number of points, out of `size`, with which a run begins: by default all."""
         return size
 
     @abc.abstractmethod

@@ -11,16 +11,16 @@ from distgram.points.adaptive.proportional import inclusion, systematic
 
 @dataclass(frozen=True)
 class RAD(Placement):
-    """All points anew, out of  candidates · size  uniform ones, from the density
+    """Choose all points again, out of  candidates · size  uniform ones, with the density
 
         p(x) ∝ |r(x)|^exponent / mean |r|^exponent + floor.
 
-    Of a finite number of candidates none can be chosen twice: their probabilities are capped at
-    one, and the density stated for the weights is the capped one.
+    No candidate is chosen twice: probabilities are capped at one, and the weights use the capped
+    density.
 
     Args:
         exponent: α > 0. floor: c >= 0; 0 leaves places without points where r is small.
-        candidates: how many there are for one chosen, >= 2.
+        candidates: number of candidates per chosen point, >= 2.
         weights: 'importance' restores the uniform measure with ω ∝ 1/p, so that the loss remains
             the mean square; 'uniform' leaves it weighted by p, as in the source.
 

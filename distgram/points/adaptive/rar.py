@@ -14,16 +14,18 @@ from distgram.points.adaptive.proportional import inclusion, systematic
 
 @dataclass(frozen=True)
 class RAR(Placement):
-    """The share `start` of the points to begin with; each time the share `add` more, out of
-    candidates · size  uniform ones, until all are there; then they stay.
+    """Begin with a share of the points, and add more where |r| is large.
 
-    The budget is the number of points of the config (and what it grows to), so that shapes do not
-    change: points that are still to come have weight zero.
+    A run begins with the share `start`. Each placement adds the share `add`, out of
+    candidates · size  uniform ones, until the budget is used; from then on the points stay.
+
+    The budget is the number of points that the config gives, or to which it grows. Shapes do not
+    change: a point that has not been added yet has weight zero.
 
     Args:
         start, add: shares of size, in (0, 1).
         by: 'largest', the largest |r| (RAR); 'density', with probability ∝ |r|^exponent (RAR-D).
-        candidates: how many there are for one of all points, >= 1.
+        candidates: number of candidates per point of the budget, >= 1.
 
     Source: Lu, Meng, Mao, Karniadakis, SIAM Rev. 63 (2021) 208 (RAR); Wu et al. 2023 (RAR-D).
     """

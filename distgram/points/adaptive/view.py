@@ -20,7 +20,7 @@ from distgram.pde.problem import Term
 from distgram.points.adaptive.greedy import choose
 from distgram.points.adaptive.placement import Placed, View
 
-# Singular vectors below this share of s₁ are known to less than √eps: they count for nothing here.
+# Singular vectors below this share of s₁ have errors above √eps, and are left out.
 LEAST = 1e-8
 
 
@@ -56,7 +56,7 @@ class Sight:
         self.greedy = jax.jit(self._greedy, out_shardings=whole, static_argnums=(1, 2, 3))
 
     def laid(self, x: Float[np.ndarray, "n d"]) -> tuple[int, Points]:
-        """(row blocks a device, the points sharded): each with the weight of the term."""
+        """(row blocks per device, the sharded points), each point with the weight of the term."""
         blocks = -(-len(x) // (self.mesh.size * self.block))
         weight = np.full(len(x), np.sqrt(self.term.weight))
         x, weight = pad(x, weight, self.mesh.size * blocks)

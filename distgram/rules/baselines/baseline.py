@@ -43,7 +43,8 @@ class Baseline(Method):
 
     @abc.abstractmethod
     def init(self, objective: Objective, theta: Float[Array, " p"]) -> Any:
-        """The state before the first step."""
+        """The state before the first step: a pytree of arrays whose structure, shapes and types
+        every step returns again, as of `Rule.init`. Traceable."""
 
     @abc.abstractmethod
     def step(

@@ -18,8 +18,9 @@ class ENGD(Baseline):
     Forming G squares the condition number of J: singular values of J below √(pε) σ_max are lost,
     and O(p³) is paid for the rest. It has no state.
 
-    The reported regularization is the cutoff that least squares with its default tolerance puts
-    on the singular values of J, √(pε) σ_max(J); the rank is the number of those above it.
+    Least squares with its default tolerance cuts the singular values of J off at √(pε) σ_max(J).
+    The reported regularization is the square of this cutoff; the rank is the number of singular
+    values above the cutoff.
 
     Source: Müller, Zeinhofer, ICML 2023, arXiv 2302.13163.
     """
@@ -34,8 +35,6 @@ class ENGD(Baseline):
         gram, gradient = objective.gram(theta)
         direction, _, rank, s = jnp.linalg.lstsq(gram, gradient)
         eta, loss = self.line_search(objective.batch, theta, direction, objective(theta))
-        cutoff = jnp.sqrt(theta.size * jnp.finfo(theta.dtype).eps * s[0])
-        info = StepInfo(
-            loss=loss, rank=rank, regularization=cutoff, step_size=eta, accepted=eta > 0
-        )
+        least = theta.size * jnp.finfo(theta.dtype).eps * s[0]
+        info = StepInfo(loss=loss, rank=rank, regularization=least, step_size=eta, accepted=eta > 0)
         return theta - eta * direction, state, info

@@ -1,4 +1,4 @@
-"""What a run asks of the place that its folder lies on."""
+"""The operations that a run needs of a file system or a bucket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Lines(ABC):
 
     @abstractmethod
     def restart(self, text: str) -> None:
-        """Begin: the file holds this, and from here on it is ours."""
+        """Replace the content of the file, and own the file from here on."""
 
     @abstractmethod
     def append(self, line: str) -> None:
@@ -36,7 +36,7 @@ class Lines(ABC):
 
 
 class Tail(ABC):
-    """The lines that a growing file has got since it was last asked."""
+    """Reads the lines that a growing file has got since the last call."""
 
     @abstractmethod
     def new(self, *, last: bool = False) -> list[str]:
@@ -85,7 +85,7 @@ class Storage(ABC):
 
     @abstractmethod
     def free(self, folder: Folder) -> int:
-        """Bytes free where a folder is; -1: it cannot be reached."""
+        """Bytes free on the storage of a folder; -1 if the storage cannot be reached."""
 
     @abstractmethod
     def locked(self, path: Folder, wait_s: float = LOCK_S) -> AbstractContextManager[None]:

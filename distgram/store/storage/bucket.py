@@ -2,7 +2,7 @@
 
 Nothing can be appended to, so that a growing file is kept in memory and its object replaced: when
 it has to be there, as before a checkpoint, and else at most every EVERY_S seconds (Google allows
-one replacement a second of the same name).
+one replacement per second of the same name).
 
 Nothing can be locked either. Every replacement of a growing file names the generation that it
 replaces, the one that this process has written last, and the bucket refuses it where there is
