@@ -96,9 +96,16 @@ class Rule(Method):
     """One natural-gradient step from a spectrum.
 
     validation: points a term whose rows are held out, for the spectrum's `held_out`; None: none.
+    regularizes: whether a step asks of the spectrum what a `LinearModel` has and no more, so that a
+    factorization need not find singular values.
     """
 
     uses_spectrum = True
+
+    @property
+    def regularizes(self) -> bool:
+        """By default a step gets the spectrum."""
+        return False
 
     @abc.abstractmethod
     def init(self, p: int) -> Any:

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from distgram.linalg.spectrum import SpectrumSummary
+from distgram.linalg.tsqr import completed
 from distgram.points.alarm import observe, overfitted, warning
-from distgram.rules.rule import StepInfo
+from distgram.rules.rule import Method, StepInfo
 from distgram.run.clock import Clock
 from distgram.run.ends import (
     SLAB_ENDS,
@@ -57,6 +58,9 @@ class Listener:
 
 
 SILENT = Listener()
+
+# Singular values and RCE of the triangle of a step that did without them.
+completed_triangle = jax.jit(completed)
 
 # A time slab is not cut any more once it is shorter than this share of all time.
 LEAST_SLAB = 1 / 100
@@ -248,6 +252,7 @@ class Measuring:
         row = {"step": state.step, "seconds": moment.seconds}
         row |= self.measure(state.theta, state.points, key_at(stage, state))
         row["error_estimate"] = self.session.estimate(self.measure, state, row)
+        complete(moment, stage.setup.rule)
         row |= step_values(moment)
         if stage.setup.slabs:
             row["slab"] = moment.slab + 1
@@ -296,10 +301,11 @@ class Recording:
             if state.step > session.recorder.last:
                 session.recorder.row(moment.row)
             session.listener.row(moment.row)
-        info, seen = moment.info, moment.spectrum
-        if info is not None and seen is not None and seen.singular_values.size:
-            first = state.step - moment.begun == 1
-            if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
+        first = state.step - moment.begun == 1
+        if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
+            complete(moment, setup.rule)
+            info, seen = moment.info, moment.spectrum
+            if info is not None and seen is not None and seen.singular_values.size:
                 cutoff = setup.rule.cutoff_of(info)
                 record = SpectrumRecord(
                     state.step,
@@ -332,6 +338,17 @@ class Checkpointing:
             self.session.save(self.stage, state, moment.seconds)
             self.session.clock.lap("recording")
         return state
+
+
+def complete(moment: Moment, rule: Method) -> None:
+    """Find the singular values of the step, and the rank of its cutoff, where it did without."""
+    info, seen = moment.info, moment.spectrum
+    if info is None or seen is None or seen.triangle is None:
+        return
+    s, rce = completed_triangle(seen.triangle)
+    rank = np.sum(np.asarray(s) > rule.cutoff_of(info))
+    moment.spectrum = SpectrumSummary(s, rce, seen.floor, seen.left_out)
+    moment.info = info._replace(rank=rank)
 
 
 def step_values(moment: Moment) -> dict[str, Any]:
