@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distgram.linalg.rows import Rows
-from distgram.linalg.spectrum import Determined, Spectrum
+from distgram.linalg.spectrum import Determined, LinearModel, Spectrum
 
 if TYPE_CHECKING:
     from distgram.linalg.plan import Plan
@@ -50,3 +50,8 @@ class Factorization(abc.ABC):
             needs: what the rule needs of a spectrum. A factorization that finds the triplets
                 from the largest on stops where it is met; the others give all.
         """
+
+    def linear_model(self, rows: Rows, needs: Needs, state: Any) -> tuple[LinearModel, Any]:
+        """What a rule needs that only regularizes, and the state after it: by default the spectrum;
+        a factorization that comes to less work without singular values leaves them out."""
+        return self(rows, needs, state)

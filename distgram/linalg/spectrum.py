@@ -7,7 +7,8 @@ range of φ̂ give the direction of every spectral filter and the reconstruction
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,42 @@ class Determined(NamedTuple):
     enough: Bool[Array, ""]
     rank: Int[Array, ""]
     tolerance: float
+
+
+class Regularized(NamedTuple):
+    """The minimiser d of  ‖r - φ̂ d‖² + λ ‖d‖²  for one λ > 0.
+
+    predicted: the decrease of the linear model, ‖r‖² - ‖r - φ̂ d‖². inverse: g -> (φ̂ᵀφ̂ + λ)⁻¹ g on
+    the directions that are in use.
+    """
+
+    direction: Float[Array, " p"]
+    predicted: Float[Array, ""]
+    inverse: Callable[[Float[Array, " p"]], Float[Array, " p"]]
+
+
+class LinearModel(Protocol):
+    """The linear model  r - φ̂ d  of the residual at θ - d, as a rule sees it that regularizes."""
+
+    def loss(self) -> Float[Array, ""]:
+        """‖r‖², the mean square residual at θ."""
+        ...
+
+    def regularized(self, lam: Float[Array, ""]) -> Regularized:
+        """The step of one λ > 0."""
+        ...
+
+    def rank(self, lam: Float[Array, ""]) -> Int[Array, ""]:
+        """#{i : sᵢ² > λ}, -1 where the singular values are not known."""
+        ...
+
+    def floor(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
+        """The mean square residual below which a loss is rounding, see `rounding_floor`."""
+        ...
+
+    def summary(self, theta: Float[Array, " p"]) -> SpectrumSummary:
+        """What is kept of it, at the parameters θ."""
+        ...
 
 
 class Spectrum(NamedTuple):
@@ -78,6 +115,27 @@ class Spectrum(NamedTuple):
         """
         return (filter * self.lengths()) @ self.vt
 
+    def loss(self) -> Float[Array, ""]:
+        """RCE_0², the mean square residual."""
+        return self.rce()[0] ** 2
+
+    def regularized(self, lam: Float[Array, ""]) -> Regularized:
+        """Tikhonov's step, on the directions up to `k_opt`:
+
+        d = Σ fᵢ cᵢ/sᵢ vᵢ,   fᵢ = sᵢ²/(sᵢ²+λ),   predicted  Σ cᵢ² fᵢ (2 - fᵢ).
+        """
+        kept = hard_cutoff(self, self.k_opt())
+        f = tikhonov(self, lam) * kept
+
+        def inverse(g):
+            return (kept / (self.s**2 + lam) * (self.vt @ g)) @ self.vt
+
+        return Regularized(self.direction(f), jnp.sum(self.c**2 * f * (2.0 - f)), inverse)
+
+    def rank(self, lam: Float[Array, ""]) -> Int[Array, ""]:
+        """#{i : sᵢ² > λ}, at most `k_opt`."""
+        return jnp.minimum(jnp.sum(self.s**2 > lam), self.k_opt())
+
     def lengths(self) -> Float[Array, " k"]:
         """cᵢ / sᵢ, the least-squares step along each right vector; 0 where sᵢ is."""
         safe = jnp.where(self.s > 0, self.s, 1.0)
@@ -108,32 +166,40 @@ class Spectrum(NamedTuple):
         vt = jnp.zeros((k, self.vt.shape[1]), self.vt.dtype).at[:here].set(self.vt[:here])
         return self._replace(s=s, vt=vt, c=c)
 
-    def parameter_rounding(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
-        """Rms residual that rounding the parameters alone makes:  eps/√12 ‖φ̂ diag(θ)‖_F.
-
-        Each θⱼ is known to a relative error uniform in ±eps/2; below this no step can be seen.
-        """
-        eps = jnp.finfo(theta.dtype).eps
-        return eps / jnp.sqrt(12.0) * jnp.linalg.norm(self.s[:, None] * self.vt * theta)
-
     def floor(self, theta: Float[Array, " p"]) -> Float[Array, ""]:
-        """The mean square residual below which a loss is rounding:  100 parameter_rounding²."""
-        return FLOOR_FACTOR * self.parameter_rounding(theta) ** 2
+        """The mean square residual below which a loss is rounding, see `rounding_floor`."""
+        return rounding_floor(self.s[:, None] * self.vt, theta)
+
+    def summary(self, theta: Float[Array, " p"]) -> SpectrumSummary:
+        """What is kept of it, at the parameters θ."""
+        return SpectrumSummary(self.s, self.rce(), self.floor(theta), self.left_out)
+
+
+def rounding_floor(phi: Float[Array, "k p"], theta: Float[Array, " p"]) -> Float[Array, ""]:
+    """The mean square residual below which a loss is rounding:  100 eps²/12 ‖φ̂ diag(θ)‖²_F.
+
+    Each θⱼ is known to a relative error uniform in ±eps/2, so that rounding the parameters alone
+    makes a hundredth of it; below that no step can be seen.
+
+    Args: phi: φ̂, or Qᵀφ̂ for an orthogonal Q.
+    """
+    eps = jnp.finfo(theta.dtype).eps
+    rounding = eps / jnp.sqrt(12.0) * jnp.linalg.norm(phi * theta)
+    return FLOOR_FACTOR * rounding**2
 
 
 class SpectrumSummary(NamedTuple):
     """What is kept of the spectrum of a step: singular values, RCE, the precision floor of the mean
-    square residual, and the bound on what was left out. Empty or nan where there is no spectrum."""
+    square residual, and the bound on what was left out. Empty or nan where there is no spectrum.
+
+    triangle: of [φ̂ | r], where the step has found no singular values; `tsqr.completed` does.
+    """
 
     singular_values: Float[Array, " k"]
     rce: Float[Array, " k+1"]
     floor: Float[Array, ""]
     left_out: Float[Array | np.ndarray, ""]
-
-
-def summary(spectrum: Spectrum, theta: Float[Array, " p"]) -> SpectrumSummary:
-    """The summary of a spectrum at the parameters θ."""
-    return SpectrumSummary(spectrum.s, spectrum.rce(), spectrum.floor(theta), spectrum.left_out)
+    triangle: Float[Array, "q q"] | None = None
 
 
 def no_spectrum() -> SpectrumSummary:

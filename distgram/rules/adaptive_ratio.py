@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from distgram.errors import require
-from distgram.linalg.spectrum import Determined, Spectrum, hard_cutoff, tikhonov
-from distgram.rules.rule import Rule, StepInfo, check_validation
+from distgram.linalg.spectrum import Determined, LinearModel
+from distgram.rules.rule import Rule, StepInfo, Trials, check_validation
 
 # A direction may be left out once its filter factor is below this; the prediction then leaves it
 # out too.
@@ -28,7 +27,8 @@ TOLERANCE = 1e-2
 
 class AdaptiveRatioState(NamedTuple):
     """λ chosen last; the loss at the start; the loss last seen to halve, and for how many steps
-    it has not; the exponent of the excursion made last, and the loss that it left."""
+    it has not; the exponent of the excursion made last, and the loss that it left; which λ of the
+    window is tried first."""
 
     lam: Float[Array, ""]
     first: Float[Array, ""]
@@ -36,6 +36,19 @@ class AdaptiveRatioState(NamedTuple):
     waited: Int[Array, ""]
     exponent: Float[Array, ""]
     left: Float[Array, ""]
+    begin: Int[Array, ""]
+
+
+class _Search(NamedTuple):
+    """Where a step's search stands: the trial that comes next; the last one taken, -1: none yet,
+    with its parameters and loss; whether one has failed; whether the search is over."""
+
+    at: Int[Array, ""]
+    taken: Int[Array, ""]
+    theta: Float[Array, " p"]
+    loss: Float[Array, ""]
+    failed: Bool[Array, ""]
+    over: Bool[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -45,10 +58,12 @@ class AdaptiveRatio(Rule):
         d(λ) = Σ fᵢ cᵢ/sᵢ vᵢ,   fᵢ = sᵢ²/(sᵢ²+λ),   predicted decrease  Σ cᵢ² fᵢ (2 - fᵢ),
         ρ(λ) = (L(θ) - L(θ - d(λ))) / predicted(λ).
 
-    `trials` values of λ in [λ/window, λ·window] are tried at once, λ the last one chosen; from the
-    largest down, the smallest λ is taken for which ρ, as a running minimum, is still >= `ratio`.
-    Where none is, the parameters stay and the next window begins where this one ended. No line
-    search.
+    The window [λ/window, λ·window] about the λ chosen last has `trials` values. Beginning with the
+    one at the place in the window that was right for the step before, they are tried one by one:
+    smaller ones as long as ρ >= `ratio`, or larger ones until it is. So the smallest λ that can be
+    trusted costs two or three trials, each a small factorization and a loss, where ρ falls with
+    λ; elsewhere it is the first one met. Where none can be trusted, the parameters stay and the
+    next window begins where this one ended. No line search.
 
     Such a descent ends on a plateau: the stiff directions (large sᵢ) have converged, the residual
     that is left needs parameter changes cᵢ/sᵢ of order one along directions of small sᵢ, and a step
@@ -66,17 +81,16 @@ class AdaptiveRatio(Rule):
 
     With `acceleration` every trial is first corrected for the bend of the residual along it,
 
-        e(λ) = ½ (JᵀJ + λ)⁻¹ Jᵀ r_dd,   ½ r_dd ≈ r(θ - d) - (r - J d),
+        e(λ) = ½ (JᵀJ + λ)⁻¹ Jᵀ r_dd,   ½ r_dd ≈ r(θ - d) - (r - J d),   Jᵀ(r - J d) = λ d,
 
     the full step being θ - d - e where 2‖e‖ <= acceleration ‖d‖, else θ - d. The difference over
-    the whole step costs a residual per trial, and one more pass over the rows for all of them;
-    derivatives higher than the second are in it too. The same factorization serves: in the right
-    vectors, Jᵀ(r - J d) is sᵢ(1 - fᵢ)cᵢ. By Jᵀ the conditioning is squared: e is good to
-    eps s₁‖r‖/λ, enough for a correction. Excursions go without.
+    the whole step costs a residual and one more pass over the rows per trial; derivatives higher
+    than the second are in it too. By Jᵀ the conditioning is squared: e is good to eps s₁‖r‖/λ,
+    enough for a correction. Excursions go without.
 
     Args:
         ratio: least actual over predicted decrease, dimensionless, in (0, 1).
-        window: factor of the window, > 1. trials: values of λ tried per step, >= 2.
+        window: factor of the window, > 1. trials: values of λ in it, >= 2.
         initial: λ before the first step, in units of the squared singular values.
         excursion: exponent of the height of the highest excursion, in [0, 1]. first_excursion: of
             the first one, in [excursion, 1]; None: all are as high.
@@ -86,10 +100,11 @@ class AdaptiveRatio(Rule):
         validation: points per term held out of training to cap the rank by extrapolation, see
             `Spectrum.k_opt`; None: no cap.
 
-    Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), tried on a window at
-    once as in DSGNAR, arXiv 2607.02194, there with a radius in place of λ; leaving a basin uphill
-    as in basin hopping (Wales, Doye 1997), along the Gauss-Newton direction in place of noise;
-    geodesic acceleration: Transtrum, Sethna 2012, arXiv 1201.5885, there by a shorter difference.
+    Source: the ratio test of trust regions (Conn, Gould, Toint 2000, ch. 6), on a window as in
+    DSGNAR, arXiv 2607.02194, there with a radius in place of λ and all of it at once; leaving a
+    basin uphill as in basin hopping (Wales, Doye 1997), along the Gauss-Newton direction in place
+    of noise; geodesic acceleration: Transtrum, Sethna 2012, arXiv 1201.5885, there by a shorter
+    difference.
     """
 
     name = "adaptive_ratio"
@@ -121,10 +136,16 @@ class AdaptiveRatio(Rule):
         require(self.patience >= 1, self, "patience", "at least 1")
         check_validation(self)
 
+    @property
+    def regularizes(self):
+        """Unless held-out rows cap the rank."""
+        return self.validation is None
+
     def init(self, p):
-        unset = jnp.asarray(jnp.inf, jnp.float64)
+        unset, smallest = jnp.asarray(jnp.inf, jnp.float64), jnp.asarray(self.trials - 1)
         lam = jnp.asarray(self.initial, jnp.float64)
-        return AdaptiveRatioState(lam, unset, unset, jnp.asarray(0), self._lowest(), unset)
+        lowest = self._lowest()
+        return AdaptiveRatioState(lam, unset, unset, jnp.asarray(0), lowest, unset, smallest)
 
     def _lowest(self) -> Float[Array, ""]:
         """The exponent of the first excursion."""
@@ -149,52 +170,52 @@ class AdaptiveRatio(Rule):
         )
 
     def _window(
-        self, spectrum: Spectrum, theta: Float[Array, " p"], state: AdaptiveRatioState
+        self, model: LinearModel, theta: Float[Array, " p"], state: AdaptiveRatioState
     ) -> tuple[Array, Float[Array, " t"]]:
         """(whether this step is an excursion, the values of λ to be tried)."""
         deep = state.reference <= self.depth * state.first
-        deep &= state.reference > spectrum.floor(theta)  # below it there is nothing to leave
+        deep &= state.reference > model.floor(theta)  # below it there is nothing to leave
         uphill = (state.waited >= self.patience) & deep & (self.excursion < 1)
         around = self.window ** jnp.linspace(1.0, -1.0, self.trials)
         below = 10.0 ** -jnp.arange(1.0, self.trials + 1)
         return uphill, state.lam * jnp.where(uphill, below, around)
 
-    def step(self, spectrum, losses_at, theta, state):
+    def step(self, spectrum: LinearModel, losses_at, theta, state):
         uphill, lams = self._window(spectrum, theta, state)
-        filters = tikhonov(spectrum, lams)
-        if self.validation is not None:
-            filters *= hard_cutoff(spectrum, spectrum.k_opt())
-        directions = spectrum.direction(filters)
-        if self.acceleration > 0:
-            bend = losses_at.pulled_back(theta - directions) @ spectrum.vt.T
-            bend -= spectrum.s * (1.0 - filters) * spectrum.c
-            inverse = jnp.where(filters > 0, 1.0 / (spectrum.s**2 + lams[:, None]), 0.0)
-            corrections = (inverse * bend) @ spectrum.vt
-            length = partial(jnp.linalg.norm, axis=1)
-            short = 2.0 * length(corrections) <= self.acceleration * length(directions)  # nan: no
-            directions += jnp.where((short & ~uphill)[:, None], corrections, 0.0)
-        losses = losses_at(jnp.concatenate([theta[None], theta - directions]))
-        loss, losses = losses[0], losses[1:]
-        first = jnp.where(jnp.isinf(state.first), loss, state.first)
-
-        predicted = jnp.sum(spectrum.c**2 * filters * (2.0 - filters), axis=1)
-        rho = (loss - losses) / predicted
-        running = lax.cummin(jnp.where(jnp.isfinite(rho), rho, -jnp.inf))
-        smallest = jnp.sum(running >= self.ratio) - 1  # -1: none can be trusted
-
-        gained = loss < 0.5 * state.left
+        before = spectrum.loss()
+        first = jnp.where(jnp.isinf(state.first), before, state.first)
+        gained = before < 0.5 * state.left
         higher = jnp.maximum(state.exponent - CLIMB, self.excursion)
         exponent = jnp.where(uphill & ~gained, higher, state.exponent)
-        height = first ** (1.0 - exponent) * loss**exponent
-        heights = jnp.where(losses <= height, losses, -jnp.inf)  # nan <= height is false
-        highest = jnp.where(jnp.any(heights > -jnp.inf), jnp.argmax(heights), -1)
+        height = first ** (1.0 - exponent) * before**exponent
 
-        chosen = jnp.where(uphill, highest, smallest)
+        def look(search: _Search) -> _Search:
+            after, value, rho = self._trial(
+                spectrum, losses_at, theta, before, lams[search.at], ~uphill
+            )
+            # Uphill all are tried, and the highest below the height is taken; nan never is.
+            higher = (value <= height) & ((search.taken < 0) | (value > search.loss))
+            good = jnp.where(uphill, higher, rho >= self.ratio)
+            over = ~uphill & jnp.where(good, search.failed, search.taken >= 0)
+            return _Search(
+                at=search.at + jnp.where(uphill | good, 1, -1),
+                taken=jnp.where(good, search.at, search.taken),
+                theta=jnp.where(good, after, search.theta),
+                loss=jnp.where(good, value, search.loss),
+                failed=search.failed | ~good,
+                over=over,
+            )
+
+        def going(search: _Search) -> Array:
+            return ~search.over & (search.at >= 0) & (search.at < self.trials)
+
+        no = jnp.asarray(False)
+        begin = _Search(jnp.where(uphill, 0, state.begin), jnp.asarray(-1), theta, before, no, no)
+        _, chosen, theta, loss, *_ = lax.while_loop(going, look, begin)
+
         accepted = chosen >= 0
         refused = state.lam * jnp.where(uphill, 1.0, self.window**2)
         lam = jnp.where(accepted, lams[chosen], refused)
-        left = jnp.where(uphill & accepted, loss, state.left)
-        loss = jnp.where(accepted, losses[chosen], loss)
         halved = uphill | (loss < 0.5 * state.reference)
         after = AdaptiveRatioState(
             lam=lam,
@@ -202,13 +223,36 @@ class AdaptiveRatio(Rule):
             reference=jnp.where(halved, loss, state.reference),
             waited=jnp.where(halved, 0, state.waited + accepted),
             exponent=jnp.where(accepted, exponent, state.exponent),
-            left=left,
+            left=jnp.where(uphill & accepted, before, state.left),
+            # After an excursion nothing is known; the smallest λ of the next window has failed.
+            begin=jnp.where(uphill, self.trials // 2, jnp.where(accepted, chosen, self.trials - 2)),
         )
         info = StepInfo(
             loss=loss,
-            rank=jnp.minimum(jnp.sum(spectrum.s**2 > lam), spectrum.k_opt()),
+            rank=spectrum.rank(lam),
             regularization=lam,
             step_size=accepted.astype(theta.dtype),
             accepted=accepted,
         )
-        return jnp.where(accepted, theta - directions[chosen], theta), after, info
+        return theta, after, info
+
+    def _trial(
+        self,
+        model: LinearModel,
+        losses_at: Trials,
+        theta: Float[Array, " p"],
+        loss: Float[Array, ""],
+        lam: Float[Array, ""],
+        corrected: Bool[Array, ""],
+    ) -> tuple[Float[Array, " p"], Float[Array, ""], Float[Array, ""]]:
+        """(parameters, loss, ρ) of one λ; `corrected`: for the bend, where the rule does so."""
+        found = model.regularized(lam)
+        step = found.direction
+        if self.acceleration > 0:
+            bend = losses_at.pulled_back((theta - step)[None])[0] - lam * step
+            correction = found.inverse(bend)
+            length = jnp.linalg.norm(correction)
+            short = 2.0 * length <= self.acceleration * jnp.linalg.norm(step)  # nan: no
+            step = step + jnp.where(short & corrected, correction, 0.0)
+        value = losses_at((theta - step)[None])[0]
+        return theta - step, value, (loss - value) / found.predicted

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from distgram.linalg.spectrum import SpectrumSummary
+from distgram.linalg.tsqr import completed
 from distgram.points.alarm import observe, overfitted, warning
 from distgram.rules.rule import StepInfo
 from distgram.run.clock import Clock
@@ -57,6 +58,9 @@ class Listener:
 
 
 SILENT = Listener()
+
+# Singular values and RCE of the triangle of a step that did without them.
+completed_triangle = jax.jit(completed)
 
 # A time slab is not cut any more once it is shorter than this share of all time.
 LEAST_SLAB = 1 / 100
@@ -247,6 +251,7 @@ class Measuring:
         row |= self.measure(state.theta, state.points, key_at(stage, state))
         moment.own = own_estimate(self.measure, state, row)
         row["error_estimate"] = self.session.estimate(self.measure, moment.own)
+        complete(moment)
         row |= step_values(moment)
         if stage.setup.slabs:
             row["slab"] = moment.slab + 1
@@ -314,10 +319,11 @@ class Recording:
             if state.step > session.recorder.last:
                 session.recorder.row(moment.row)
             session.listener.row(moment.row)
-        info, seen = moment.info, moment.spectrum
-        if info is not None and seen is not None and seen.singular_values.size:
-            first = state.step - moment.begun == 1
-            if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
+        first = state.step - moment.begun == 1
+        if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
+            complete(moment)
+            info, seen = moment.info, moment.spectrum
+            if info is not None and seen is not None and seen.singular_values.size:
                 record = SpectrumRecord(
                     state.step,
                     np.asarray(seen.singular_values),
@@ -354,6 +360,16 @@ class Checkpointing:
 def own_estimate(measure: Measure, state: State, row: dict[str, Any]) -> float | None:
     """The estimate of the relative L2 error at a row; in a time slab without what it began with."""
     return estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
+
+
+def complete(moment: Moment) -> None:
+    """Find the singular values of the step, and the rank of its cutoff, where it did without."""
+    info, seen = moment.info, moment.spectrum
+    if info is None or seen is None or seen.triangle is None:
+        return
+    s, rce = completed_triangle(seen.triangle)
+    moment.spectrum = SpectrumSummary(s, rce, seen.floor, seen.left_out)
+    moment.info = info._replace(rank=np.sum(np.asarray(s) > float(info.cutoff)))
 
 
 def step_values(moment: Moment) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float
 
 from distgram.linalg.held_out import reconstruction_errors
-from distgram.linalg.mesh import REPLICATED
+from distgram.linalg.mesh import REPLICATED, replicate
 from distgram.linalg.precision import set_precision
 from distgram.linalg.rows import Objective, Points, Residual
-from distgram.linalg.spectrum import SpectrumSummary, no_spectrum, summary
+from distgram.linalg.spectrum import Spectrum, SpectrumSummary, no_spectrum
+from distgram.linalg.tsqr import TSQR
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule, StepInfo
 from distgram.run.automatic import balance, solved_with
@@ -30,6 +31,7 @@ from distgram.run.hooks import (
     Measuring,
     Recording,
     Session,
+    completed_triangle,
 )
 from distgram.run.measure import Measure
 from distgram.run.moving import Moving, with_more_points
@@ -51,18 +53,19 @@ Step = Callable[
 def natural_gradient_step(stage: Stage) -> Step:
     """A step of a rule: (residual system, θ, state, points) -> (θ, state, what the step did, what
     it saw)."""
-    rule, factorize = stage.setup.rule, stage.factorization
+    rule, factorization = stage.setup.rule, stage.factorization
     assert isinstance(rule, Rule)
+    factorize: Any = factorization.linear_model if rule.regularizes else factorization
     validation = stage.validation(rule.validation) if rule.validation else None
 
     def step(residual, theta, state, points):
         rule_state, warm = state
         rows = residual.rows(theta, points)  # [J | r], streamed and sharded, never whole
         spectrum, warm = factorize(rows, lambda at: rule.needs(at, theta, rule_state), warm)
-        if validation is not None:
+        if validation is not None and isinstance(spectrum, Spectrum):
             errors = reconstruction_errors(residual.rows(theta, validation), spectrum)
             spectrum = spectrum._replace(validation_errors=errors)
-        seen = summary(spectrum, theta)  # singular values, RCE_n, the precision floor
+        seen = spectrum.summary(theta)  # singular values, RCE_n, the precision floor
         theta, rule_state, info = rule.step(spectrum, rows.trials, theta, rule_state)
         everywhere = NamedSharding(residual.mesh, REPLICATED)
         return lax.with_sharding_constraint((theta, (rule_state, warm), info, seen), everywhere)
@@ -110,6 +113,8 @@ class Compiled(NamedTuple):
         measure, moving = Measure(stage), Moving(stage, clock)
         measure.compile(state.theta, state.points)
         moving.compile(state)
+        if getattr(stage.setup.rule, "regularizes", False) and stage.plan.name == TSQR.name:
+            completed_triangle(replicate(stage.mesh, np.zeros((stage.model.p + 1,) * 2)))
         return cls(stage, step, measure, moving)
 
     def serving(self, stage: Stage) -> tuple[Step, Measure, Moving]:

@@ -9,7 +9,7 @@ import pytest
 from matrices import EPS
 
 from distgram.linalg.butterfly import triangle
-from distgram.linalg.spectrum import Spectrum, hard_cutoff, tikhonov
+from distgram.linalg.spectrum import FLOOR_FACTOR, Spectrum, hard_cutoff, tikhonov
 from distgram.linalg.tsqr import spectrum_of_triangle
 
 N, P = 60, 12
@@ -115,7 +115,7 @@ def test_parameter_rounding_is_the_residual_of_rounded_parameters():
     rng = np.random.default_rng(11)
     theta = rng.standard_normal(P)
     expected = EPS / np.sqrt(12) * np.linalg.norm(A * theta)
-    found = float(SPECTRUM.parameter_rounding(jnp.asarray(theta)))
+    found = float(jnp.sqrt(SPECTRUM.floor(jnp.asarray(theta)) / FLOOR_FACTOR))
     assert found == pytest.approx(expected, rel=1e-10)
     draws = A @ (theta[:, None] * rng.uniform(-EPS / 2, EPS / 2, (P, 20_000)))
     rms = np.sqrt(np.mean(np.sum(draws**2, axis=0)))

@@ -14,6 +14,7 @@ from library import stage_of, step_of
 
 from distgram.config.schema import check
 from distgram.linalg.mesh import make_mesh, replicate
+from distgram.linalg.tsqr import completed
 from distgram.run.state import first_method_state
 
 EPS = float(np.finfo(np.float64).eps)
@@ -67,7 +68,11 @@ def after(rule, steps, devices):
     """What the next step gives on a mesh: (θ, state, info, seen)."""
     run, points, step = ready(rule, devices)
     theta, state = replicate(run.residual.mesh, stage(rule, steps))
-    return step(theta, state, points)
+    theta, state, info, seen = step(theta, state, points)
+    if seen.triangle is not None:  # a rule that regularizes does without singular values
+        s, rce = jax.jit(completed)(seen.triangle)
+        seen = seen._replace(singular_values=s, rce=rce)
+    return theta, state, info, seen
 
 
 def sensitivity(rule, info, seen, length) -> float:
