@@ -112,6 +112,12 @@ def solve(
     out: options.OutOption = None,
     devices: DevicesOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older run in DIR.")] = False,
+    force_unsaved: Annotated[
+        bool,
+        typer.Option(
+            "--force-unsaved", help="Replace an older run in DIR that has no whole checkpoint."
+        ),
+    ] = False,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
@@ -132,14 +138,14 @@ def solve(
     _refuse_devices(devices, cluster)
     checked = load(config, overrides)
     run_dir = folder(f"runs/{config.stem}-seed{checked.run.seed}" if out is None else out)
-    there = absolute(run_dir)
+    there, replaced = absolute(run_dir), force or (force_unsaved and "unsaved")
     with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
             from distgram_launch.ray import train
 
-            result = train.start(checked, there, cluster, force, watch, say)
+            result = train.start(checked, there, cluster, replaced, watch, say)
         else:
-            result = local.start(checked, there, devices, force, watch, say)
+            result = local.start(checked, there, devices, replaced, watch, say)
     _finish(result, checked, run_dir, shown, json_, rows)
 
 

@@ -84,12 +84,14 @@ def submit(
 ) -> None:
     """Submit a run to a Ray cluster; prints the id of its first job, which is the run's id and -1.
 
-    The config and the problem's file are uploaded, nothing else of this machine.
+    The config is uploaded, the problem's file, what that imports, reads and names of its folder,
+    and tables of data: nothing else of this machine.
     """
     from distgram_launch import local
     from distgram_launch.ray import jobs
     from distgram_launch.ray.client import cluster
 
+    from distgram.config.build import complete
     from distgram.config.schema import load
 
     checked = load(config, overrides)
@@ -105,7 +107,7 @@ def submit(
     job.request()
     local.prepare(checked, 1)
     with cluster(address) as client:
-        print(jobs.submit(client, job, checked))
+        print(jobs.submit(client, job, complete(checked)))
 
 
 @app.command(RESUME, hidden=True)
@@ -372,6 +374,8 @@ def fetch(
     from distgram_launch.ray.client import cluster
 
     run = given.rstrip("/")
+    if out is not None:
+        folders.check_new(out)
     if not run.startswith("gs://"):
         with cluster(address) as client:
             run = jobs.find(client, given)[2].run

@@ -110,10 +110,14 @@ def test_ones_own_run_is_loaded_wherever_it_lies(folder, solved, run):
 
 
 @pytest.mark.parametrize(
-    "name", ["helper.py", "helper/__init__.py", "figures/__init__.py", "a/b.so", "problem.pyc"]
+    "name",
+    [
+        *("helper.py", "helper/__init__.py", "figures/__init__.py", "a/b.so", "mine.pyc"),
+        *("problem/helper.py", "problem/__pycache__/helper.cpython-311.pyc", "problem/k.npy"),
+    ],
 )
 def test_a_program_that_was_put_beside_makes_it_a_strangers(run, name):
-    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).parent.mkdir(exist_ok=True, parents=True)
     (run / name).write_bytes(b"raise SystemExit")
     with pytest.raises(TrustError):
         distgram.load(run)
@@ -121,21 +125,24 @@ def test_a_program_that_was_put_beside_makes_it_a_strangers(run, name):
 
 def test_a_problem_file_elsewhere_is_not_ones_own(folder, solved, run):
     """The copy is gone, or the config of the run names another file than its solve did."""
-    (run / "problem.py").rename(run / "figures.py")
+    copy = run / "problem" / "mine.py"
+    copy.rename(run / "figures.py")
     with pytest.raises(TrustError):
         distgram.load(run)
-    (run / "figures.py").rename(run / "problem.py")
+    (run / "figures.py").rename(copy)
+    assert distgram.load(run)([0.5, 0.5]).shape == (1,)
     (run / "export").mkdir()
-    shutil.copy(run / "problem.py", run / "export" / "problem.py")
+    shutil.copy(copy, run / "export" / "other.py")
     config = run / "config.toml"
-    config.write_text(config.read_text().replace(str(solved.path / "mine.py"), "export/problem.py"))
+    config.write_text(config.read_text().replace(str(solved.path / "mine.py"), "export/other.py"))
     assert "--trust" in folder.call("resume", run).sentence
-    assert distgram.load(run)([0.5, 0.5]).shape == (1,)  # which takes the copy
+    with pytest.raises(TrustError):
+        distgram.load(run)
 
 
 def test_a_problem_file_that_was_moved_is_replaced_by_the_copy(folder, solved, run):
     config = run / "config.toml"
-    gone = str(folder.path / "gone.py")
+    gone = str(folder.path / "gone" / "mine.py")
     config.write_text(config.read_text().replace(str(solved.path / "mine.py"), gone))
     assert folder.call("resume", run, "--set", "run.steps=4").code == 0
     assert json.loads((run / "result.json").read_text())["steps"] == 4
