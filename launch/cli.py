@@ -74,6 +74,7 @@ def check(
             "--memory-gib", metavar="M", help="Set memory.budget_gib: GiB a device for a step."
         ),
     ] = None,
+    trust: options.TrustOption = False,
     *,
     overrides: list[str],
 ) -> None:
@@ -81,10 +82,12 @@ def check(
     from distgram_launch import check
 
     from distgram.config.schema import load
+    from distgram.config.trust import check_given
     from distgram.errors import ProblemError
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
     checked, console = load(config, [*overrides, *limit]), options.console(sys.stdout)
+    check_given(checked.problem.file, trust)
     examined = check.examine(checked, devices)
     stage = examined.stage
     for shown in check.tables(examined, checked.memory.budget_gib):
@@ -121,6 +124,7 @@ def solve(
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
+    trust: options.TrustOption = False,
     *,
     overrides: list[str],
     cluster: Request | None,
@@ -133,10 +137,12 @@ def solve(
     from distgram_launch.show import showing
 
     from distgram.config.schema import load
+    from distgram.config.trust import check_given
     from distgram.store.storage import absolute, folder
 
     _refuse_devices(devices, cluster)
     checked = load(config, overrides)
+    check_given(checked.problem.file, trust)
     run_dir = folder(f"runs/{config.stem}-seed{checked.run.seed}" if out is None else out)
     there, replaced = absolute(run_dir), force or (force_unsaved and "unsaved")
     with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):

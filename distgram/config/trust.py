@@ -26,6 +26,8 @@ SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 # Folders that runs and their reports write into. One of them is no package without this file.
 WRITTEN = (run_folder.CHECKPOINTS, "diagnostics", "export", "figures", "logs", "tensorboard")
 INIT = "__init__"
+# A folder with a config and one of these is a run's.
+RECORDED = (run_folder.ENVIRONMENT, run_folder.METRICS, run_folder.CHECKPOINTS)
 _OWN: set[str] = set()  # of this process, whose notes may have no place
 
 
@@ -60,6 +62,19 @@ def check(place: Folder, file: str | None, trust: bool) -> None:
             "has written it: read it, then give --trust (trust=True) to have it executed."
         )
     log.warning("%s is executed, as --trust (trust=True) says.", file)
+
+
+def check_given(file: str | None, trust: bool) -> None:
+    """Return where a problem file that a config names may be executed: what a user gives is the
+    user's, but for a file within a run folder, which `check` asks about.
+
+    Raises:
+        TrustError: as `check`.
+    """
+    given = None if file is None else storage.folder(file)
+    for place in given.parents if isinstance(given, Path) else ():
+        if (place / run_folder.CONFIG).is_file() and any((place / n).exists() for n in RECORDED):
+            return check(place, file, trust)
 
 
 def _programs(place: Folder, file: str) -> str:

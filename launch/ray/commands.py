@@ -77,6 +77,7 @@ def submit(
     address: AddressOption = None,
     package: PackageOption = False,
     tensorboard: options.TensorBoardOption = False,
+    trust: options.TrustOption = False,
     *,
     layout: dict[str, Any],
     env: dict[str, str],
@@ -93,8 +94,10 @@ def submit(
 
     from distgram.config.build import complete
     from distgram.config.schema import load
+    from distgram.config.trust import check_given
 
     checked = load(config, overrides)
+    check_given(checked.problem.file, trust)
     job = jobs.Job(
         run=jobs.new_run(storage, config.stem),
         config=config.stem,
