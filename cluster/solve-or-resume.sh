@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # solve-or-resume.sh RUN CONFIG OPTION...
 # Goes on with the run folder RUN where it holds a checkpoint, and solves CONFIG into it otherwise, so
-# that a scheduler that starts a job again may start the same command. The options go to both.
+# that a scheduler that starts a job again may start the same command. The options go to both. Started
+# a second time beside a job that goes on, it ends with an error that names that job's process.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then
@@ -21,4 +22,5 @@ if [ "$begun" = True ]; then
     # The program of the run is CONFIG's own: another host may have begun with it.
     exec distgram resume "$run" --trust "$@"
 fi
-exec distgram solve "$config" --out "$run" --force "$@"
+# Not --force: a job beside this one may have begun, saved and ended since.
+exec distgram solve "$config" --out "$run" --force-unsaved "$@"

@@ -74,6 +74,7 @@ def check(
             "--memory-gib", metavar="M", help="Set memory.budget_gib: GiB per device for a step."
         ),
     ] = None,
+    trust: options.TrustOption = False,
     *,
     overrides: list[str],
 ) -> None:
@@ -81,10 +82,12 @@ def check(
     from distgram_launch import check
 
     from distgram.config.schema import load
+    from distgram.config.trust import check_given
     from distgram.errors import ProblemError
 
     limit = [] if memory_gib is None else [f"memory.budget_gib={memory_gib}"]
     checked, console = load(config, [*overrides, *limit]), options.console(sys.stdout)
+    check_given(checked.problem.file, trust)
     examined = check.examine(checked, devices)
     stage = examined.stage
     for shown in check.tables(examined, checked.memory.budget_gib):
@@ -112,9 +115,16 @@ def solve(
     out: options.OutOption = None,
     devices: DevicesOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older run in DIR.")] = False,
+    force_unsaved: Annotated[
+        bool,
+        typer.Option(
+            "--force-unsaved", help="Replace an older run in DIR that has no whole checkpoint."
+        ),
+    ] = False,
     json_: JsonOption = False,
     rows: options.RowsOption = False,
     tensorboard: options.TensorBoardOption = False,
+    trust: options.TrustOption = False,
     *,
     overrides: list[str],
     cluster: Request | None,
@@ -127,19 +137,21 @@ def solve(
     from distgram_launch.show import showing
 
     from distgram.config.schema import load
+    from distgram.config.trust import check_given
     from distgram.store.storage import absolute, folder
 
     _refuse_devices(devices, cluster)
     checked = load(config, overrides)
+    check_given(checked.problem.file, trust)
     run_dir = folder(f"runs/{config.stem}-seed{checked.run.seed}" if out is None else out)
-    there = absolute(run_dir)
+    there, replaced = absolute(run_dir), force or (force_unsaved and "unsaved")
     with showing(checked, json_, rows, tensorboard and there) as (watch, say, shown):
         if cluster:
             from distgram_launch.ray import train
 
-            result = train.start(checked, there, cluster, force, watch, say)
+            result = train.start(checked, there, cluster, replaced, watch, say)
         else:
-            result = local.start(checked, there, devices, force, watch, say)
+            result = local.start(checked, there, devices, replaced, watch, say)
     _finish(result, checked, run_dir, shown, json_, rows)
 
 

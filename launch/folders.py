@@ -56,14 +56,23 @@ def found(run: str) -> Folder:
     return folder
 
 
+def check_new(out: Path) -> None:
+    """Check that there is nothing where a copy is to be made.
+
+    Raises:
+        ClusterError: there is.
+    """
+    if out.exists():
+        raise ClusterError(f"{out}: is there already: choose another --out, or move it away.")
+
+
 def fetch(run: str, out: Path) -> None:
     """Copy a run folder to a new folder on this machine, whole or not at all.
 
     Raises:
         ClusterError: `out` is there already; the run folder is not seen, or changes meanwhile.
     """
-    if out.exists():
-        raise ClusterError(f"{out}: is there already: choose another --out, or move it away.")
+    check_new(out)
     folder, partial = found(run), out.with_name(f"{out.name}.partial-{uuid.uuid4().hex[:6]}")
     try:
         copy(folder, partial)

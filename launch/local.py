@@ -11,9 +11,9 @@ import jax
 from jax.sharding import Mesh
 
 from distgram.config import trust
-from distgram.config.build import setup
-from distgram.config.schema import Config, dump, files, load, relocated
-from distgram.errors import CheckpointError, ConfigError, RunError
+from distgram.config.build import complete, setup
+from distgram.config.schema import Config, dump, files, load, problem_copy, relocated
+from distgram.errors import CheckpointError, ConfigError, ProblemError, RunError, UserError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
 from distgram.run.ends import Result
@@ -21,6 +21,7 @@ from distgram.run.hooks import Listener
 from distgram.run.solve import run
 from distgram.run.stage import Stage, build_stage
 from distgram.store import checkpoint, folder, storage
+from distgram.store.folder import Force
 from distgram.store.read import flat
 from distgram.store.storage import Folder
 
@@ -63,27 +64,52 @@ def prepare(config: Config, devices: int | None) -> Stage:
 
 
 def start(
-    config: Config, run_dir: Folder, devices: int | None, force: bool, watch: Watch, say: Say
+    config: Config,
+    run_dir: Folder,
+    devices: int | None,
+    force: Force,
+    watch: Watch,
+    say: Say,
 ) -> Result:
     """Solve a config in a new run folder."""
-    stage = prepare(config, devices)
-    with new_folder(config, run_dir, files(config), force):
-        return _solve(stage, config, run_dir, False, watch, say)
+    folder.check_new(run_dir, force)
+    mesh = prepare(config, devices).mesh
+    config = complete(config)
+    with new_folder(config, config, run_dir, devices, force) as own:
+        return _solve(own, config, mesh, run_dir, False, watch, say)
 
 
 @contextmanager
 def new_folder(
-    config: Config, run_dir: Folder, sources: dict[str, str], force: bool
-) -> Iterator[None]:
-    """Make the folder of a new run, with its config and copies of the files that `config.files`
-    names; inside, no other job uses it."""
-    texts = {name: storage.folder(source).read_bytes() for name, source in sources.items()}
-    with folder.new(run_dir, dump(config), force):
+    config: Config, written: Config, run_dir: Folder, devices: int | None, force: Force
+) -> Iterator[Config]:
+    """Make the folder of a new run, with copies of the files that `schema.files` names. Inside, no
+    other job uses it. The config of the copies, which are what runs, from the first step on.
+
+    Args:
+        config: of the user's files. written: what config.toml is to hold. devices: of `prepare`.
+
+    Raises:
+        as `folder.new`; ProblemError: the copies lack a file; the folder is then left empty.
+    """
+    place = storage.of(run_dir)
+    texts = {name: storage.folder(source).read_bytes() for name, source in files(config).items()}
+    with folder.new(run_dir, dump(written), force):
         for name, text in texts.items():
-            storage.of(run_dir).write(run_dir / name, text)
-        if config.problem.file is not None:
-            trust.remember(run_dir, config.problem.file)
-        yield
+            place.make((run_dir / name).parent)
+            place.write(run_dir / name, text)
+        own = relocated(config, {name: str(run_dir / name) for name in texts})
+        if own.problem.file is not None:
+            trust.remember(run_dir, own.problem.file)
+            try:
+                prepare(own, devices)
+            except UserError as error:
+                folder.clear(run_dir)
+                raise ProblemError(
+                    f"{error} The run executes its own copy of {config.problem.file}: expected "
+                    "problem.files to name what it needs of its folder."
+                ) from error
+        yield own
 
 
 @contextmanager
@@ -143,19 +169,28 @@ def resumed_config(
     config = load(path, overrides)
     for name, file in files(config).items():
         mine, copy = storage.folder(file), run_dir / name
-        if not mine.is_file() and copy.is_file():  # the user's file was moved: the run has its own
-            config = relocated(config, {name: str(copy)})
         if mine.is_file() and copy.is_file() and mine.read_bytes() != copy.read_bytes():
-            key = (
-                "problem.file" if name == folder.PROBLEM else f"data.{PurePath(name).stem[5:]}.file"
-            )
             raise ConfigError(
-                f"{key} = {file!r} has changed since the run began: put it back (the run "
-                f"keeps a copy in {copy}), or start a new run."
+                f"{_key_of(name, config)} = {file!r} has changed since the run began: put it back "
+                f"(the run keeps a copy in {copy}), or start a new run."
             )
-    if config.problem.file is not None:
-        trust.check(run_dir, config.problem.file, trusted)
+    own = own_files(config, run_dir)
+    if own.problem.file is not None:
+        trust.check(run_dir, own.problem.file, trusted)
     return config, meta["devices"]
+
+
+def own_files(config: Config, run_dir: Folder) -> Config:
+    """The config of the copies that a run folder holds, which are what runs."""
+    copies = {name: run_dir / name for name in files(config)}
+    return relocated(config, {name: str(copy) for name, copy in copies.items() if copy.is_file()})
+
+
+def _key_of(name: str, config: Config) -> str:
+    """The key that names a file, by the name of its copy."""
+    if not name.startswith(f"{folder.PROBLEM}/"):
+        return f"data.{PurePath(name).stem[5:]}.file"
+    return "problem.file" if name == problem_copy(config) else "problem.files"
 
 
 def resume(
@@ -168,18 +203,26 @@ def resume(
             are fewer.
     """
     set_precision()
-    stage = prepare(config, devices or min(saved, jax.device_count()))
+    own = own_files(config, run_dir)
+    mesh = prepare(own, devices or min(saved, jax.device_count())).mesh
     folder.clear_stop(run_dir)
-    return _solve(stage, config, run_dir, True, watch, say)
+    return _solve(own, config, mesh, run_dir, True, watch, say)
 
 
 def _solve(
-    stage: Stage, config: Config, run_dir: Folder, resume: bool, watch: Watch, say: Say
+    own: Config,
+    config: Config,
+    mesh: Mesh,
+    run_dir: Folder,
+    resume: bool,
+    watch: Watch,
+    say: Say,
 ) -> Result:
+    """Run the config of a folder's own files; what is told of it is the user's config."""
     listener = Listener(row=watch, say=say)
     try:
         solution = run(
-            *(stage.setup, stage.mesh),
+            *(setup(own), mesh),
             run_dir=run_dir,
             resume=resume,
             described=dump(config),

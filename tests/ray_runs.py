@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from cli_runs import environment, metrics
 
 from distgram.store.checkpoint import newest, read_thetas
 
 ROOT = Path(__file__).parents[1]
+ROOM_GIB = 3  # that Ray leaves its workers in `little_memory`
 
-# Laplace's equation whose target can be told, by a file, to give NaN or to hang in one process.
+# Laplace's equation whose target can be told, by a file, to give NaN, to hang or to take ever more
+# memory in one process.
 HARMED = """
 import time
 from dataclasses import replace
@@ -38,6 +42,11 @@ def ask(values):
         if (here / "stuck").exists():
             (here / "stuck").unlink()
             time.sleep(3600.0)
+        if (here / "hog").exists():
+            held = []
+            while len(held) < 4 * {hog_gib}:  # a quarter of a GiB each
+                held.append(np.ones(2**25))
+                time.sleep(0.1)
     return np.asarray(values)
 
 def harmed(target):
@@ -74,20 +83,38 @@ patience = 1000000
 
 
 def config(folder: Path, steps: int, harmed: bool = False) -> Path:
-    """A small config in a folder; harmed: its target obeys the files `nan` and `stuck` there."""
+    """A small config in a folder; harmed: its target obeys files there: nan, stuck, hog."""
     problem = 'name = "laplace2d"'
     if harmed:
-        (folder / "harmed.py").write_text(HARMED.format(folder=str(folder)), encoding="utf-8")
+        text = HARMED.format(folder=str(folder), hog_gib=2 * ROOM_GIB)
+        (folder / "harmed.py").write_text(text, encoding="utf-8")
         problem = 'file = "harmed.py"'
     path = folder / ("harmed.toml" if harmed else "plain.toml")
     path.write_text(CONFIG.format(problem=problem, steps=steps), encoding="utf-8")
     return path
 
 
-class RayRun:
-    """`distgram COMMAND ... --ray` in a process; a context manager that ends it in any case."""
+def little_memory() -> dict[str, str]:
+    """The environment in which Ray ends a worker that takes ROOM_GIB more than what is in use."""
+    memory = psutil.virtual_memory()
+    part = (memory.total - memory.available + ROOM_GIB * 2**30) / memory.total
+    return {"RAY_memory_usage_threshold": f"{part:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
 
-    def __init__(self, run: Path, *arguments: object):
+
+def pid(run: Path, rank: int) -> int:
+    """The process of a rank, as its log in a run folder tells last."""
+    log = (run / "logs" / f"rank-{rank}.log").read_text(errors="replace")
+    return int(re.findall(rf"rank {rank} of \d+ on \S+, pid (\d+)", log)[-1])
+
+
+class RayRun:
+    """`distgram COMMAND ... --ray` in a process; a context manager that ends it in any case.
+
+    Args:
+        run: its folder. more: variables of its environment.
+    """
+
+    def __init__(self, run: Path, *arguments: object, more: Mapping[str, str] | None = None):
         self.run = run
         self._out = open(run.with_name(run.name + ".out"), "w+", encoding="utf-8")
         self._err = open(run.with_name(run.name + ".err"), "w+", encoding="utf-8")
@@ -99,7 +126,7 @@ class RayRun:
             "--ray",
             "--rows",
         ]
-        own = environment(OPENBLAS_NUM_THREADS="1")
+        own = environment(OPENBLAS_NUM_THREADS="1", **more or {})
         self.process = subprocess.Popen(
             command,
             cwd=run.parent,
@@ -154,9 +181,23 @@ class RayRun:
         return time.monotonic()
 
     def pid(self, rank: int) -> int:
-        """The process of a rank, as its log tells last."""
-        log = (self.run / "logs" / f"rank-{rank}.log").read_text(errors="replace")
-        return int(re.findall(rf"rank {rank} of \d+ on \S+, pid (\d+)", log)[-1])
+        """The process of a rank."""
+        return pid(self.run, rank)
+
+    def wait_for(self, text: str, seconds: float = 900.0) -> None:
+        """Return once it has said this on stderr."""
+        until = time.monotonic() + seconds
+        while text not in self.read("err"):
+            assert self.process.poll() is None, (self.process.returncode, self.read("err"))
+            assert time.monotonic() < until, self.read("err")
+            time.sleep(0.05)
+
+    def wait_for_worker(self, rank: int) -> None:
+        """Return once the process of a rank has said that it is there, and compiles."""
+        log = self.run / "logs" / f"rank-{rank}.log"
+        while not (log.is_file() and "pid" in log.read_text(errors="replace")):
+            assert self.process.poll() is None, (self.process.returncode, self.read("err"))
+            time.sleep(0.05)
 
     def end(self, seconds: float = 900.0) -> int:
         """Wait for the end; the exit code."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from distgram.config.schema import Config
 from distgram.config.tables import build as build_object
 from distgram.errors import ProblemError, UserError, nearest
+from distgram.pde import module_file
 from distgram.pde.measurements import data_term
 from distgram.pde.problem import Problem
 from distgram.pde.registry import builder, file_builder
@@ -17,6 +22,7 @@ from distgram.run import automatic
 from distgram.run.checks import error_in_words
 from distgram.run.setup import Limits, Schedule, Setup
 from distgram.store import storage
+from distgram.store.storage import Folder
 
 
 def build(config: Config) -> dict[str, Any]:
@@ -64,13 +70,60 @@ def _chosen(table: Any, key: str) -> Any:
     return None if table.described is None else build_object(table, key)
 
 
+def complete(config: Config) -> Config:
+    """The config whose problem.files name all that its problem file needs of its own folder: what
+    it named, where that is a folder what is in it, and what `setup` has seen it import and read."""
+    problem = config.problem
+    if problem.file is None:
+        return config
+    file = storage.folder(problem.file)
+    names = set(module_file.beside(file)) if isinstance(file, Path) else set()
+    for name in problem.files:
+        below = storage.files(file.parent / name) or [file.parent / name]
+        names |= {str(path.relative_to(file.parent)) for path in below}
+    problem = problem.model_copy(update={"files": sorted(names - {file.name})})
+    return config.model_copy(update={"problem": problem})
+
+
+def _problem_file(config: Config) -> Folder:
+    """The problem file of a config; one of another store that needs files beside it, as a copy
+    that this process keeps until it ends.
+
+    Raises:
+        ProblemError: a file that it needs is not there.
+    """
+    file = storage.folder(str(config.problem.file))
+    if not file.is_file():  # which is told where it is loaded
+        return file
+    for name in config.problem.files:
+        if not (file.parent / name).exists():
+            there = [str(path.relative_to(file.parent)) for path in file.parent.iterdir()]
+            raise ProblemError(
+                f"problem.files: {name!r}: not found in {file.parent}: {nearest(name, there)}"
+            )
+    if isinstance(file, Path) or not config.problem.files:
+        return file
+    return Path(_copied_here(str(file), tuple(config.problem.files)))
+
+
+@cache
+def _copied_here(file: str, names: tuple[str, ...]) -> str:
+    here, place = tempfile.mkdtemp(prefix="distgram-problem-"), storage.folder(file)
+    atexit.register(shutil.rmtree, here, ignore_errors=True)
+    for path in (place, *(place.parent / name for name in names)):
+        copy = Path(here) / path.relative_to(place.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    return str(Path(here) / place.name)
+
+
 def _problem(config: Config) -> Any:
     """The problem of a config, or, where coefficients are unknown, the function that gives it."""
     table, unknown = config.problem, {n: t.initial for n, t in config.unknown.items()}
     for name in unknown:
         if name in table.parameters:
             raise ProblemError(f"unknown.{name}: problem.parameters gives it too: leave one out.")
-    pose = builder(table.name) if table.name else file_builder(storage.folder(str(table.file)))
+    pose = builder(table.name) if table.name else file_builder(_problem_file(config))
 
     def posed(coefficients: Mapping[str, Any]) -> Problem:
         try:

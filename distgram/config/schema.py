@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from etils import epath
-from pydantic import Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, field_validator, model_validator
 
 from distgram.config.errors import sentence
 from distgram.config.tables import ConfigTable, choices, one_of, table_of
@@ -25,6 +25,7 @@ from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.rules.line_search import LineSearch
 from distgram.rules.rule import Method
 from distgram.run.setup import Limits, Memory, Schedule, Slabs
+from distgram.store import storage
 from distgram.store.folder import PROBLEM
 
 RULES = choices(Method, "distgram.rules", "distgram.rules.baselines")
@@ -38,11 +39,12 @@ CHOSEN = {"model", "points", "data", "unknown", "sampling", "rule", "time"}
 
 
 class ProblemTable(ConfigTable):
-    """Which equation: a registered name, or a Python file of the user's; without some of its terms
-    where data stand in for them."""
+    """Which equation: a registered name, or a Python file of the user's, with the files that it
+    needs of its own folder; without some of its terms where data stand in for them."""
 
     name: str | None = None
     file: str | None = None
+    files: list[str] = []
     parameters: dict[str, Any] = {}
     without: list[str] = []
 
@@ -50,7 +52,18 @@ class ProblemTable(ConfigTable):
     def _one(self):
         if (self.name is None) == (self.file is None):
             raise ValueError("expected exactly one of 'name' (see `distgram list`) and 'file'")
+        if self.files and self.file is None:
+            raise ValueError("expected 'file' beside 'files', which stand in its folder")
         return self
+
+    @field_validator("files")
+    @classmethod
+    def _below(cls, files: list[str]) -> list[str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if not path.parts or "\0" in name or path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{name!r}: expected a path below the folder of problem.file")
+        return [str(PurePosixPath(name)) for name in files]
 
 
 class ModelTable(table_of(MLP)):
@@ -153,16 +166,26 @@ def read(path: Path | epath.Path) -> dict[str, Any]:
 
 def files(config: Config) -> dict[str, str]:
     """The files a config names, by the names that their copies have in a run folder."""
-    named = {PROBLEM: config.problem.file}
-    named |= {f"data-{name}.csv": table.file for name, table in config.data.items()}
-    return {copy: file for copy, file in named.items() if file is not None}
+    named = {f"data-{name}.csv": table.file for name, table in config.data.items()}
+    if (file := config.problem.file) is not None:
+        place = storage.folder(file)
+        named[problem_copy(config)] = file
+        named |= {f"{PROBLEM}/{name}": str(place.parent / name) for name in config.problem.files}
+    return named
+
+
+def problem_copy(config: Config) -> str:
+    """The name that the copy of the problem file has in a run folder; '' where there is none."""
+    file = config.problem.file
+    return "" if file is None else f"{PROBLEM}/{PurePosixPath(file).name}"
 
 
 def relocated(config: Config, paths: Mapping[str, str]) -> Config:
-    """The config with other paths for some of its files, by the names that `files` gives them."""
+    """The config with other paths for some of its files, by the names that `files` gives them;
+    those of problem.files stand beside the problem file."""
     problem = config.problem
     if problem.file is not None:
-        file = paths.get(PROBLEM, problem.file)
+        file = paths.get(problem_copy(config), problem.file)
         problem = problem.model_copy(update={"file": file})
     data = {
         name: table.model_copy(update={"file": paths.get(f"data-{name}.csv", table.file)})
@@ -208,7 +231,8 @@ def from_python(tree: Mapping[str, Any]) -> bool:
 def dump(config: Config) -> dict[str, Any]:
     """The configuration as nested dictionaries without empty values: what a TOML file can hold."""
     tree = config.model_dump(exclude_none=True)
-    tables = ((tree, "data"), (tree, "unknown"), (tree, "points"), (tree["problem"], "without"))
+    tables = [(tree, key) for key in ("data", "unknown", "points")]
+    tables += [(tree["problem"], key) for key in ("files", "without")]
     for table, key in tables:
         if not table[key]:
             del table[key]

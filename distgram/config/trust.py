@@ -26,14 +26,14 @@ SUFFIXES = (".py", ".pyc", ".so", ".pyd")
 # Folders that runs and their reports write into. One of them is no package without this file.
 WRITTEN = (run_folder.CHECKPOINTS, "diagnostics", "export", "figures", "logs", "tensorboard")
 INIT = "__init__"
+# A folder with a config and one of these is a run's.
+RECORDED = (run_folder.ENVIRONMENT, run_folder.METRICS, run_folder.CHECKPOINTS)
 _OWN: set[str] = set()  # of this process, whose notes may have no place
 
 
 def remember(place: Folder, file: str) -> None:
-    """Note the programs of a run folder as this user's own, with the problem file that its copy is
-    of."""
-    copy = str(place / run_folder.PROBLEM)
-    fresh = {_programs(place, copy), _programs(place, file)} - _noted()
+    """Note the programs of a run folder, one of which is its problem file, as this user's own."""
+    fresh = {_programs(place, file)} - _noted()
     _OWN.update(fresh)
     with suppress(OSError, RuntimeError):  # no home, or none that can be written to
         notes = _notes()
@@ -64,15 +64,31 @@ def check(place: Folder, file: str | None, trust: bool) -> None:
     log.warning("%s is executed, as --trust (trust=True) says.", file)
 
 
+def check_given(file: str | None, trust: bool) -> None:
+    """Return where a problem file that a config names may be executed: what a user gives is the
+    user's, but for a file within a run folder, which `check` asks about.
+
+    Raises:
+        TrustError: as `check`.
+    """
+    given = None if file is None else storage.folder(file)
+    for place in given.parents if isinstance(given, Path) else ():
+        if (place / run_folder.CONFIG).is_file() and any((place / n).exists() for n in RECORDED):
+            return check(place, file, trust)
+
+
 def _programs(place: Folder, file: str) -> str:
-    """A hash of the names and the contents of all that Python could execute in a folder, with the
-    place of the problem file where that is another one: modules beside it are imported."""
-    copy = str(place / run_folder.PROBLEM)
-    digest = hashlib.sha256(b"" if file == copy else file.encode(errors="surrogateescape"))
+    """A hash of the names and the contents of all that Python could execute in a folder, and of all
+    files beside the copies of its problem file, which may load them; with the place of the problem
+    file where that is another one: modules beside it are imported."""
+    copies = str(place / run_folder.PROBLEM)
+    elsewhere = str(storage.folder(file).parent) != copies
+    digest = hashlib.sha256(file.encode(errors="surrogateescape") if elsewhere else b"")
     for path in storage.files(place):
         name = path.relative_to(place)
         ours = len(name.parts) > 1 and name.parts[0] in WRITTEN and path.stem != INIT
-        if path.suffix in SUFFIXES and not ours:
+        copy = name.parts[:1] == (run_folder.PROBLEM,)
+        if copy or (path.suffix in SUFFIXES and not ours):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{name}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from jax import export
 from jax.flatten_util import ravel_pytree
 
 from distgram.config.saved import setup_of
+from distgram.config.schema import check, files, problem_copy
 from distgram.config.trust import check as check_trust
 from distgram.errors import ExportError
 from distgram.export import needed
@@ -25,8 +25,9 @@ from distgram.run.setup import Pose
 from distgram.run.slabs import Part
 from distgram.run.solution import Solution, solution_of
 from distgram.run.stage import build_model
+from distgram.store import storage
 
-MODEL, TENSORS, PROBLEM = "model.json", "model.safetensors", "problem.py"
+MODEL, TENSORS = "model.json", "model.safetensors"
 ARTEFACT = "solution.jax"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 DERIVATIVES = 2  # reverse passes that are stored with the artefact
@@ -56,7 +57,7 @@ def write_jax(solution: Solution, folder: Path) -> list[Path]:
 
 
 def write_safetensors(solution: Solution, folder: Path) -> list[Path]:
-    """Write model.safetensors, model.json, and problem.py where the problem is a file.
+    """Write model.safetensors, model.json, and problem/ where the problem is a file.
 
     Every parameter is a tensor of its own name and shape, float64; so are the fixed frequencies of
     'fourier' features. A layer computes  W h + b  with W (n_out, n_in).
@@ -65,12 +66,14 @@ def write_safetensors(solution: Solution, folder: Path) -> list[Path]:
     save = needed("safetensors.numpy", "safetensors").save_file
     tensors = _named(solution.model.unravel(solution.theta)) | _named(solution.model.rest)
     config = {k: v for k, v in solution.described.items() if k != "data"}  # not needed: measured
-    file = config["problem"].get("file")
     written = [folder / TENSORS, folder / MODEL]
-    if file is not None:
-        config["problem"] = config["problem"] | {"file": PROBLEM}
-        shutil.copyfile(file, folder / PROBLEM)
-        written.append(folder / PROBLEM)
+    if config["problem"].get("file") is not None:
+        checked = check({"problem": config["problem"]})
+        config["problem"] = config["problem"] | {"file": problem_copy(checked)}
+        for name, source in files(checked).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(storage.folder(source).read_bytes())
+            written.append(folder / name)
     problem = solution.problem
     about = {
         "distgram": version("distgram"),
@@ -96,10 +99,10 @@ def read_safetensors(
 
     Args:
         problem, network: as of `distgram.load`, where the run was started from Python.
-        trust: as of `distgram.load`: problem.py of the folder is executed.
+        trust: as of `distgram.load`: the problem file of the folder is executed.
 
     Raises:
-        TrustError: problem.py is not this user's own, and `trust` is not given.
+        TrustError: that file is not this user's own, and `trust` is not given.
         ExportError: tensors that are not those of the model. OSError: a file is missing.
     """
     set_precision()

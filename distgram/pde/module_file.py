@@ -1,24 +1,30 @@
 """A Python file of the user's as a module, which is executed once.
 
-The file may import the modules beside it. While it is executed, its folder is the first on
-sys.path, as that of a script is. Afterwards its folder is the last, so that an import inside a
-function finds it and no file of the user's hides a library. A module beside the file is read anew
-where a file of another folder has imported one of the same name; a module beside it that changes is
-seen by the next process.
+The file may import the modules beside it and read the files there. While it is executed, its folder
+is the working directory and the first on sys.path, as that of a script is. Afterwards its folder is
+the last on sys.path, so that an import inside a function finds it and no file of the user's hides a
+library. A module beside the file is read anew where a file of another folder has imported one of
+the same name; a module beside it that changes is seen by the next process. No byte code is read
+from such a folder, or left there: the text of a program is all that is executed.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import hashlib
 import importlib
+import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.abc import SourceLoader
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -35,19 +41,23 @@ class File(Protocol):
 
 _MODULES: dict[str, ModuleType] = {}  # by the name that path and content give
 _BESIDE: dict[Path, dict[str, Path]] = {}  # by folder: modules that files of it have imported
+_READ: dict[Path, set[Path]] = {}  # by folder: files that it has read
+_reading: Path | None = None  # the folder of the file that is executed now
+_HOME = threading.RLock()
+_PACKAGE = Path(__file__).parents[1]
 
 
 class _Source(SourceLoader):
-    """Loads a module from text that has been read; it leaves no byte code beside the file."""
+    """Loads a module from its text; without `path_stats` it neither reads nor leaves byte code."""
 
-    def __init__(self, place: str, text: bytes):
+    def __init__(self, name: str, place: str, text: bytes | None = None):
         self.place, self.text = place, text
 
     def get_filename(self, fullname: str) -> str:
         return self.place
 
     def get_data(self, path: str | bytes) -> bytes:
-        return self.text
+        return Path(os.fsdecode(path)).read_bytes() if self.text is None else self.text
 
 
 def load(file: File) -> ModuleType:
@@ -60,12 +70,12 @@ def load(file: File) -> ModuleType:
     name = f"distgram_file_{hashlib.sha256(place.encode() + b'|' + text).hexdigest()[:24]}"
     if name in _MODULES:
         return _MODULES[name]
-    spec = spec_from_loader(name, _Source(place, text))
+    spec = spec_from_loader(name, _Source(name, place, text))
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look up the module they stand in
     try:
-        with _folder_first(Path(place).parent):
+        with at_home(file):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -93,19 +103,83 @@ def line_of(error: BaseException, file: File) -> int | None:
 
 
 def beside(file: Path) -> dict[str, Path]:
-    """What a loaded file needs of its folder: the files of modules that files of this folder have
-    imported, by their names relative to it."""
+    """What a file needs of its folder, by names relative to it: the modules that it imports, or
+    could, also within functions, and those that these import; the files that it has read while it
+    was executed. The file itself is not among them."""
     folder = file.absolute().parent
-    found = _BESIDE.get(folder, {}).values()
+    found = {*_BESIDE.get(folder, {}).values(), *_READ.get(folder, ())}
+    found |= _imported(file.absolute(), folder)
+    found = {path for path in found if path.is_file()} - {file.absolute()}
     return {str(path.relative_to(folder)): path for path in sorted(found)}
+
+
+def _imported(file: Path, folder: Path) -> set[Path]:
+    """The files of a folder that the import statements of a file lead to."""
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        try:
+            statements = list(ast.walk(ast.parse(path.read_bytes())))
+        except (OSError, SyntaxError, ValueError, RecursionError):
+            continue
+        for statement in statements:
+            for name in _names(statement, path.parent.relative_to(folder).parts):
+                reached = {p for p in _files_of(name, folder) if p != file} - found
+                found |= reached
+                waiting += reached
+    return found
+
+
+def _names(statement: ast.AST, package: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The modules that an import statement may name, in a file of a package, each as its path."""
+    if isinstance(statement, ast.Import):
+        return [tuple(alias.name.split(".")) for alias in statement.names]
+    if not isinstance(statement, ast.ImportFrom):
+        return []
+    up = package[: len(package) + 1 - statement.level] if statement.level else ()
+    base = (*up, *(statement.module.split(".") if statement.module else ()))
+    return [(*base, alias.name) for alias in statement.names]
+
+
+def _files_of(name: tuple[str, ...], folder: Path) -> Iterator[Path]:
+    """The files of a folder that importing a module executes: its packages' and its own."""
+    origin = getattr(sys.modules.get(name[0] if name else ""), "__file__", None)
+    if origin is not None and not any(Path(origin).is_relative_to(f) for f in (folder, *_BESIDE)):
+        return  # a library, which a file beside does not hide
+    if folder.joinpath(*name[:1]) == _PACKAGE:
+        return
+    for length in range(1, len(name) + 1):
+        path = folder.joinpath(*name[:length])
+        for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
+            if file.is_file():
+                yield file
+
+
+@contextmanager
+def at_home(file: File) -> Iterator[None]:
+    """Inside, what a file's program does itself is done in its folder: modules and files beside
+    it are found, and noted for `beside`. A file of another store has no such folder."""
+    if not (isinstance(file, Path) and file.parent.is_dir()):
+        yield
+        return
+    global _reading
+    folder = file.absolute().parent
+    with _HOME:  # a process has one working directory
+        outer, _reading = _reading, folder
+        try:
+            with contextlib.chdir(folder), _folder_first(folder):
+                yield
+        finally:
+            _reading = outer
 
 
 @contextmanager
 def _folder_first(folder: Path) -> Iterator[None]:
     """Let the modules of a folder be imported, before all others; afterwards behind all others."""
-    if not folder.is_dir():  # of a bucket, say
-        yield
-        return
+    if folder not in _BESIDE:
+        _BESIDE[folder] = {}
+        sys.path_importer_cache.pop(str(folder), None)
     for other, modules in _BESIDE.items():
         for name in modules if other != folder else ():
             top = folder / name.partition(".")[0]
@@ -125,4 +199,28 @@ def _folder_first(folder: Path) -> Iterator[None]:
             module = folder.joinpath(*name.split("."))
             found = getattr(sys.modules[name], "__file__", None)
             if found in (f"{module}.py", str(module / "__init__.py")):
-                _BESIDE.setdefault(folder, {})[name] = Path(found)
+                _BESIDE[folder][name] = Path(found)
+
+
+def _finder(path: str) -> FileFinder:
+    """Finds the modules in a folder that files are loaded from, and in its packages."""
+    if not any(Path(path).is_relative_to(folder) for folder in _BESIDE):
+        raise ImportError("another folder")
+    return FileFinder(path, (_Source, [".py"]), (ExtensionFileLoader, EXTENSION_SUFFIXES))
+
+
+def _note_reading(event: str, args: tuple[Any, ...]) -> None:
+    """Note the files that a program reads in its own folder while it is executed."""
+    if event != "open" or _reading is None or not isinstance(args[0], str | bytes | os.PathLike):
+        return
+    if isinstance(args[2], int) and args[2] & os.O_ACCMODE != os.O_RDONLY:
+        return
+    with suppress(ValueError):
+        path = Path(os.path.abspath(os.fsdecode(args[0])))
+        libraries = path.is_relative_to(sys.prefix) or path.is_relative_to(_PACKAGE)
+        if path.is_relative_to(_reading) and not libraries:
+            _READ.setdefault(_reading, set()).add(path)
+
+
+sys.path_hooks.insert(0, _finder)
+sys.addaudithook(_note_reading)

@@ -72,7 +72,7 @@ def file_builder(file: str | File) -> Build:
     """From parameters to the problem of a Python file, which is executed once a process.
 
     The file may be a script: what stands below `if __name__ == "__main__":` is not executed. It
-    may import the modules beside it, see `module_file`.
+    may import the modules, and read the files, beside it, see `module_file`.
 
     Args: file: a path, or what can be read like one.
 
@@ -104,7 +104,12 @@ def file_builder(file: str | File) -> Build:
             f"{where}: expected it to define `problem`, a Problem or a function that returns one; "
             f"it defines {defined}."
         )
-    return partial(_build, made, what)
+
+    def build(parameters: Mapping[str, Any]) -> Problem:
+        with module_file.at_home(file):
+            return _build(made, what, parameters)
+
+    return build
 
 
 def _build(function: Callable[..., Any], what: str, parameters: Mapping[str, Any]) -> Problem:

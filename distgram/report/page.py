@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import tomli_w
@@ -16,6 +16,7 @@ from distgram.report import curves, maps
 from distgram.report.curves import Arrays
 from distgram.report.html import Block, Code, Note, Picture, Table, number, page, picture, save
 from distgram.report.maps import Evaluated
+from distgram.store.folder import PROBLEM
 from distgram.store.read import (
     QUANTITIES,
     Run,
@@ -305,7 +306,8 @@ def _time(spent: Mapping[str, float], compiling: float | None, last: Mapping[str
 def _command(folder: Path, run: RunRecord) -> str:
     """The command that repeats a run from its own folder."""
     words = ["distgram", "solve", f"{folder}/config.toml", "--out", "NEW_FOLDER"]
-    copies = {"problem.py": "problem.file"}
+    file = PurePath(str(run.config.get("problem", {}).get("file", ""))).name
+    copies = {f"{PROBLEM}/{file}": "problem.file"} if file else {}
     copies |= {f"data-{name}.csv": f"data.{name}.file" for name in run.config.get("data", {})}
     for copy, key in copies.items():
         if (folder / copy).is_file():

@@ -22,11 +22,11 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from distgram.errors import CheckpointError, StorageFull
 from distgram.linalg.mesh import gather
 from distgram.store import storage
+from distgram.store.folder import SEAL
 from distgram.store.storage import Folder
 
 log = logging.getLogger("distgram")
 
-SEAL = "seal.json"
 STEP = re.compile("[0-9]{1,15}")  # the name of a checkpoint
 BLOCK = 2**20  # bytes read at once
 OVERHEAD = 2**17  # bytes a checkpoint takes beside its arrays: 90 kB measured

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import tomli_w
@@ -17,13 +17,14 @@ from distgram.store import storage
 from distgram.store.storage import Folder
 
 CONFIG = "config.toml"
-PROBLEM = "problem.py"  # the copy of a user's problem file
+PROBLEM = "problem"  # the folder of the copies of a user's problem file and what it needs
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 SPECTRA = "spectra.npz"
 SOLUTION = "solution.npz"
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
+SEAL = "seal.json"  # in a checkpoint that is whole
 REPORT = "report.html"
 # A file of this name that appears in a run folder asks the run to save and end.
 STOP = "stop"
@@ -31,22 +32,22 @@ STOP = "stop"
 JOB_LOCK = "job.lock"
 WRITER_LOCK = "writer.lock"
 LOCKS = (JOB_LOCK, WRITER_LOCK)
+# Whether an older run may be replaced; "unsaved": one that has no whole checkpoint to go on from.
+Force = bool | Literal["unsaved"]
 OURS = b'{"packages": {"distgram": null}}'  # content of ENVIRONMENT until the run knows its devices
 
 
 @contextmanager
-def new(run_dir: Folder, config: dict[str, Any], force: bool = False) -> Iterator[None]:
+def new(run_dir: Folder, config: dict[str, Any], force: Force = False) -> Iterator[None]:
     """Make the folder of a new run and write its configuration. No other job uses it meanwhile.
 
     Raises:
-        RunError: the folder holds something and `force` is not given; the folder is not that of a
-            run, and `force` replaces run folders only; the folder cannot be made.
+        RunError: the folder holds something and `force` is not given or does not allow to replace
+            that; the folder cannot be made.
         StorageError: its storage cannot be reached; another process is solving in it.
     """
+    check_new(run_dir, force)
     place = storage.of(run_dir)
-    place.reach(run_dir)
-    storage.check_path(run_dir)
-    _check_free(run_dir, force)
     try:
         place.make(run_dir)
     except OSError as error:
@@ -55,7 +56,7 @@ def new(run_dir: Folder, config: dict[str, Any], force: bool = False) -> Iterato
         with place.locked(run_dir / WRITER_LOCK, 0):
             _check_free(run_dir, force)  # again: another job may have begun in it
             try:
-                _clear(run_dir)
+                clear(run_dir)
                 place.write(run_dir / ENVIRONMENT, OURS)
                 place.write(run_dir / CONFIG, tomli_w.dumps(config).encode())
             except OSError as error:
@@ -83,7 +84,22 @@ def by_first_process(context: AbstractContextManager[None]) -> Iterator[None]:
         yield
 
 
-def _check_free(run_dir: Folder, force: bool) -> None:
+def check_new(run_dir: Folder, force: Force) -> None:
+    """Check what `new` will check, and write nothing: what is refused is refused at once. A run
+    that goes on is named before anything else is said of its folder.
+
+    Raises:
+        as `new`.
+    """
+    place = storage.of(run_dir)
+    place.reach(run_dir)
+    storage.check_path(run_dir)
+    for lock in LOCKS:
+        place.check_unlocked(run_dir / lock)
+    _check_free(run_dir, force)
+
+
+def _check_free(run_dir: Folder, force: Force) -> None:
     """Check that a folder holds nothing, or, with `force`, a run."""
     if not run_dir.exists():
         return
@@ -100,6 +116,11 @@ def _check_free(run_dir: Folder, force: bool) -> None:
             f"{run_dir}: force replaces a run folder only, and distgram has not made this one (no "
             f"{ENVIRONMENT} of distgram in it): choose another, or move it away."
         )
+    if force == "unsaved" and any(p.name == SEAL for p in storage.files(run_dir / CHECKPOINTS)):
+        raise RunError(
+            f"{run_dir}: holds a run that has saved its state, which --force-unsaved does not "
+            f"replace: go on with `distgram resume {run_dir}`."
+        )
 
 
 def _is_ours(run_dir: Folder) -> bool:
@@ -111,8 +132,8 @@ def _is_ours(run_dir: Folder) -> bool:
         return False
 
 
-def _clear(run_dir: Folder) -> None:
-    """Remove all of a run, last the file by which its folder is known as one."""
+def clear(run_dir: Folder) -> None:
+    """Remove all of a run but its locks, last the file by which its folder is known as one."""
     place = storage.of(run_dir)
     there = run_dir.iterdir() if run_dir.exists() else ()  # a bucket has no empty folders
     for path in sorted(there, key=lambda path: path.name == ENVIRONMENT):

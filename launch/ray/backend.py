@@ -7,6 +7,7 @@ its number of devices, when they are loaded.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from distgram.store import storage
 
 INIT_S = 120  # to find each other
+# What Ray tells of a worker that it has ended because its host ran out of memory.
+OUT_OF_MEMORY = re.compile(r"low on memory.* was (\S+) used / (\S+) limit")
 
 
 class Line(NamedTuple):
@@ -136,6 +139,9 @@ class Failures(UserCallback):
 
 
 def first_line(error: BaseException) -> str:
-    """The last line of an error's text, which Ray puts below the traceback, with its type."""
+    """The last line of an error's text, which Ray puts below the traceback, with its type; of a
+    worker that used too much memory, how much."""
+    if memory := OUT_OF_MEMORY.search(str(error)):
+        return f"out of memory, ended by Ray: {memory[1]} of {memory[2]} of its host in use"
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1].strip()[:120]}" if lines else type(error).__name__

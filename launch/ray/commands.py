@@ -78,6 +78,7 @@ def submit(
     address: AddressOption = None,
     package: PackageOption = False,
     tensorboard: options.TensorBoardOption = False,
+    trust: options.TrustOption = False,
     *,
     layout: dict[str, Any],
     env: dict[str, str],
@@ -85,15 +86,19 @@ def submit(
 ) -> None:
     """Submit a run to a Ray cluster and print the id of its first job: the run's id, then -1.
 
-    Only the config and the files that it names are uploaded from this machine.
+    The config is uploaded, the problem's file, what that imports, reads and names of its folder,
+    and tables of data: nothing else of this machine.
     """
     from distgram_launch import local
     from distgram_launch.ray import jobs
     from distgram_launch.ray.client import cluster
 
+    from distgram.config.build import complete
     from distgram.config.schema import load
+    from distgram.config.trust import check_given
 
     checked = load(config, overrides)
+    check_given(checked.problem.file, trust)
     job = jobs.Job(
         run=jobs.new_run(storage, config.stem),
         config=config.stem,
@@ -106,7 +111,7 @@ def submit(
     job.request()
     local.prepare(checked, 1)
     with cluster(address) as client:
-        print(jobs.submit(client, job, checked))
+        print(jobs.submit(client, job, complete(checked)))
 
 
 @app.command(RESUME, hidden=True)
@@ -376,6 +381,8 @@ def fetch(
     from distgram_launch.ray.client import cluster
 
     run = given.rstrip("/")
+    if out is not None:
+        folders.check_new(out)
     if not run.startswith("gs://"):
         with cluster(address) as client:
             run = jobs.find(client, given)[2].run

@@ -26,8 +26,9 @@ from pydantic import BaseModel, ValidationError
 
 import distgram
 from distgram.config.errors import sentence
-from distgram.config.schema import Config, RunTable, check, dump
+from distgram.config.schema import Config, RunTable, check, dump, files, relocated
 from distgram.errors import ClusterError, ConfigError, StorageError
+from distgram.store import storage
 
 if TYPE_CHECKING:
     from distgram_launch.ray.cluster import Request
@@ -75,28 +76,23 @@ class Job(BaseModel, frozen=True):
 
     @contextmanager
     def environment(self, config: Config | None = None) -> Iterator[dict[str, Any]]:
-        """Ray's runtime environment of a job: the config, the problem's file and those of data
-        where they are given, distgram where that is asked for, and nothing else of this machine."""
+        """Ray's runtime environment of a job: the config and the files that it names, distgram
+        where that is asked for, and nothing else of this machine."""
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             if config is not None:
-                tree = dump(config)
-                if config.problem.file is not None:
-                    # In a folder of its own, where its name hides no module.
-                    name = f"problem/{Path(config.problem.file).name}"
-                    (folder / "problem").mkdir()
-                    shutil.copyfile(config.problem.file, folder / name)
-                    tree["problem"]["file"] = name
-                for name, table in config.data.items():
-                    shutil.copyfile(table.file, folder / f"data-{name}.csv")
-                    tree["data"][name]["file"] = f"data-{name}.csv"
-                (folder / f"{self.config}.toml").write_text(tomli_w.dumps(tree), encoding="utf-8")
+                sources = files(config)
+                for name, source in sources.items():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / name).write_bytes(storage.folder(source).read_bytes())
+                text = tomli_w.dumps(dump(relocated(config, {name: name for name in sources})))
+                (folder / f"{self.config}.toml").write_text(text, encoding="utf-8")
             for package in PACKAGES if self.package else ():
                 ignore = shutil.ignore_patterns("__pycache__")
                 (source,) = package.__path__  # launch/ of a checkout arrives under its own name
                 shutil.copytree(source, folder / package.__name__, ignore=ignore)
-            files = {"working_dir": made} if any(folder.iterdir()) else {}
-            yield {"env_vars": self.env} | files
+            uploaded = {"working_dir": made} if any(folder.iterdir()) else {}
+            yield {"env_vars": self.env} | uploaded
 
 
 def jobs(client: JobSubmissionClient) -> dict[str, tuple[JobDetails, Job]]:

@@ -10,7 +10,10 @@ import json
 import os
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,14 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 from ray.util.queue import Queue
 
-from distgram.config.schema import Config, dump, files, relocated
-from distgram.errors import ClusterError
+from distgram.config.build import complete
+from distgram.config.schema import Config, check, dump, files, relocated
+from distgram.errors import ClusterError, ProblemError
 from distgram.run.ends import Result
 from distgram.run.signals import caught_signals
 from distgram.store import checkpoint, storage
 from distgram.store import folder as run_folder
+from distgram.store.folder import Force
 from distgram.store.storage import Folder, Tail
 
 RESTART_S = 900.0  # from the loss of a worker to the first word of the new ones
@@ -39,19 +44,27 @@ POLL_S = 0.2
 
 
 def start(
-    config: Config, run_dir: Folder, request: Request, force: bool, watch: Watch, say: Say
+    config: Config,
+    run_dir: Folder,
+    request: Request,
+    force: Force,
+    watch: Watch,
+    say: Say,
 ) -> Result:
     """Solve a config in a new run folder, an absolute path which the driver and all hosts share.
 
     Raises:
         ClusterError: the request cannot be met, or the run was lost for good; what `assemble` does.
     """
-    sources = files(config)  # the hosts need not have the user's files, nor later jobs
-    config = relocated(config, {name: str(run_dir / name) for name in sources})
+    run_folder.check_new(run_dir, force)
+    config = _checked(config, request)
+    # the hosts need not have the user's files, nor later jobs
+    written = relocated(config, {name: str(run_dir / name) for name in files(config)})
     with joined(request, say):
-        _check(relocated(config, sources), request)
-        with local.new_folder(config, run_dir, sources, force):
-            return _run(config, run_dir, request, watch, say, -1)
+        take_variables(request.env_file)  # the problem may need them, and is built here too
+        jax.config.update("jax_platforms", "cpu")
+        with local.new_folder(config, written, run_dir, 1, force):
+            return _run(written, run_dir, request, watch, say, -1)
 
 
 def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say: Say) -> Result:
@@ -60,18 +73,41 @@ def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say:
     Raises:
         as `start`.
     """
+    config = _checked(local.own_files(config, run_dir), request)
     with joined(request, say):
-        _check(config, request)
         run_folder.clear_stop(run_dir)
         saved = int(checkpoint.newest(run_dir / run_folder.CHECKPOINTS).name)
         return _run(config, run_dir, request, watch, say, saved)
 
 
-def _check(config: Config, request: Request) -> None:
-    """Build the run once here, for its errors. Accelerators are left to the workers."""
-    take_variables(request.env_file)
+def _checked(config: Config, request: Request) -> Config:
+    """The config with all files that its problem needs: the run is built once, for its errors,
+    before there is a cluster. In a process of its own: that of the driver is to start one, by
+    forking, which does not go with the threads of jax.
+
+    Raises:
+        what `local.prepare` raises; ProblemError: the process does not survive it.
+    """
+    request.scaling()
+    with ProcessPoolExecutor(1, get_context("spawn")) as child:
+        try:
+            return check(child.submit(_prepared, dump(config), request.env_file).result())
+        except BrokenProcessPool as error:
+            raise ProblemError(
+                f"problem {config.problem.name or config.problem.file!r}: the process that built "
+                "it ended at once: expected a problem that leaves its process alone, and memory "
+                "enough."
+            ) from error
+
+
+def _prepared(tree: dict[str, Any], env_file: str | None) -> dict[str, Any]:
+    """The tables of a config, checked, with problem.files complete. Accelerators are left to the
+    workers."""
+    take_variables(env_file)
     jax.config.update("jax_platforms", "cpu")
+    config = check(tree)
     local.prepare(config, 1)
+    return dump(complete(config))
 
 
 def _run(

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cli_runs import metrics  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
-from ray_runs import RayRun, config, same  # noqa: E402
+from ray_runs import RayRun, config, little_memory, same  # noqa: E402
 
 from distgram.store.checkpoint import newest  # noqa: E402
 
@@ -47,6 +48,12 @@ def tear(run: RayRun, folder: Path) -> None:
     largest = max(files, key=lambda p: p.stat().st_size)
     os.truncate(largest, largest.stat().st_size // 2)
     os.kill(run.pid(1), signal.SIGKILL)
+
+
+def remove(run: RayRun, folder: Path) -> None:
+    """The run folder is removed while the workers write into it."""
+    while run.run.exists():
+        shutil.rmtree(run.run, ignore_errors=True)
 
 
 def touch(name: str) -> Callable[[RayRun, Path], None]:
@@ -79,14 +86,17 @@ ENDED: dict[str, tuple[Callable[[RayRun, Path], None], bool]] = {
     "NaN on one rank": (touch("nan"), True),
     "storage full": (fill, False),
     "storage gone": (move_away, False),
+    "run folder removed": (remove, False),
+    "worker over its memory": (touch("hog"), True),
 }
 
 
-def started(folder: Path, steps: int, harmed: bool, *more: object) -> RayRun:
-    """A run in a folder, which is made."""
+def started(folder: Path, steps: int, harmed: bool, *more: object, limited: bool = False) -> RayRun:
+    """A run in a folder, which is made; limited: on a cluster with little memory."""
     folder.mkdir(exist_ok=True)
-    run = folder / "run"
-    return RayRun(run, "solve", config(folder, steps, harmed), "--out", run, *(more or LAYOUT))
+    run, room = folder / "run", little_memory() if limited else None
+    command = ("solve", config(folder, steps, harmed), "--out", run)
+    return RayRun(run, *command, *(more or LAYOUT), more=room)
 
 
 def recovered(folder: Path, steps: int, name: str, reference: Path) -> dict[str, Any]:
@@ -110,13 +120,15 @@ def ended(folder: Path, steps: int, name: str) -> dict[str, Any]:
     """A fault that ends a run, by name."""
     strike, harmed = ENDED[name]
     folder.mkdir()
+    hog = "memory" in name
+    layout = (*LAYOUT, "--max-failures", 1) if hog else LAYOUT
     disk = name == "storage full"  # that of the run alone: what the driver prints lies elsewhere
     if disk:
         (folder / "run").mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder / "run")]
         subprocess.run(mount, check=True)
     try:
-        with started(folder, steps, harmed) as run:
+        with started(folder, steps, harmed, *layout, limited=hog) as run:
             run.wait_for_step(STRIKE)
             since = time.monotonic()
             strike(run, folder)
@@ -128,6 +140,51 @@ def ended(folder: Path, steps: int, name: str) -> dict[str, Any]:
     finally:
         if disk:
             subprocess.run(["umount", "-l", str(folder / "run")], check=True)
+    return {"fault": name, "seconds": seconds, "code": code, "ended": said}
+
+
+def over_memory(folder: Path, steps: int, reference: Path) -> dict[str, Any]:
+    """A worker takes more memory than its host has, once: Ray ends it."""
+    with started(folder, steps, True, limited=True) as run:
+        run.wait_for_step(STRIKE)
+        first, since = run.pid(0), time.monotonic()
+        (folder / "hog").touch()
+        run.wait_for("out of memory, ended by Ray")
+        struck = time.monotonic() - since
+        (folder / "hog").unlink()
+        seconds = run.wait_for_progress(first) - since - struck
+        code = run.end()
+    name, equal = "worker over its memory, once", code == 0 and same(run.run, reference)
+    return {"fault": name, "struck": struck, "seconds": seconds, "code": code, "equal": equal}
+
+
+def compiling(folder: Path, steps: int, reference: Path) -> dict[str, Any]:
+    """A worker is killed while it compiles, before the first step."""
+    with started(folder, steps, False) as run:
+        run.wait_for_worker(1)
+        assert run.step() < 1
+        first, since = run.pid(0), time.monotonic()
+        os.kill(run.pid(1), signal.SIGKILL)
+        seconds = run.wait_for_progress(first) - since
+        code = run.end()
+    name, equal = "worker killed while it compiles", code == 0 and same(run.run, reference)
+    return {"fault": name, "seconds": seconds, "code": code, "equal": equal}
+
+
+def stopped_in_restart(folder: Path) -> dict[str, Any]:
+    """A run is asked to stop while it starts a killed worker again."""
+    with started(folder, 10**6, False) as run:
+        run.wait_for_step(STRIKE)
+        os.kill(run.pid(1), signal.SIGKILL)
+        run.wait_for("workers failed")
+        since, last = time.monotonic(), run.step()
+        (run.run / "stop").touch()
+        code = run.end()
+        seconds, result = time.monotonic() - since, run.rows()[-1]
+    saved = int(newest(run.run / "checkpoints").name)
+    assert result["steps"] == saved, (result, saved)
+    name = "asked to stop while a killed worker restarts"
+    said = f"{result['reason']} at step {saved}, of {last} when it was asked"
     return {"fault": name, "seconds": seconds, "code": code, "ended": said}
 
 
@@ -226,6 +283,9 @@ def main() -> None:
         )
     for name in ENDED:
         table[name] = lambda f, n=name: ended(f, given.steps, n)
+    table["worker over its memory, once"] = lambda f: over_memory(f, given.steps, harmless)
+    table["worker killed while it compiles"] = lambda f: compiling(f, given.steps, plain)
+    table["asked to stop while a killed worker restarts"] = stopped_in_restart
     table["driver killed"] = lambda f: driver_killed(f, given.steps, plain)
     table["host lost, spare"] = lambda f: host_lost(f, given.steps, plain, True)
     table["host lost, elastic"] = lambda f: host_lost(f, given.steps, plain, False)

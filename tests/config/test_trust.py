@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import TINY, Folder, no_figures
+from distgram_launch.cli import app
+from distgram_launch.ray.commands import RESUME
 from distgram_launch.web import Folder as Source
+from typer.main import get_command
 
 import distgram
 from distgram.config import trust
@@ -56,7 +59,8 @@ def stranger(run, tmp_path, monkeypatch) -> Path:
 
 
 def commands(run: Path) -> dict[str, tuple[object, ...]]:
-    """Every command that opens a run folder."""
+    """Every command that can be given a run folder, or what is in one, and does not need a cluster
+    for that."""
     points = run.parent / "points.csv"
     points.write_text("x,y\n0.5,0.5\n")
     return {
@@ -67,6 +71,60 @@ def commands(run: Path) -> dict[str, tuple[object, ...]]:
         "diagnose": ("diagnose", run, "--kernel", "ntk", "--at", "0.5,0.5"),
         "resume": ("resume", run, "--set", "run.steps=3"),
     }
+
+
+def others(run: Path) -> dict[str, list[tuple[object, ...]]]:
+    """What the other commands are given where they meet a run folder. None of them executes it."""
+    no_cluster = ("--address", "http://127.0.0.1:1")
+    return {
+        "list": [("list",)],
+        "resume": [("resume", run, "--ray"), ("resume", "dg-run-000000", *no_cluster)],
+        "watch": [("watch", run), ("watch", run, "--port", 8080)],
+        "logs": [("logs", run, *no_cluster)],
+        "stop": [("stop", run, *no_cluster)],
+        "ps": [("ps", *no_cluster)],
+        "fetch": [("fetch", run, *no_cluster), ("fetch", run, "--out", run)],
+        "solve": [("solve", run), ("solve", run, "--force", "--out", run)],
+        "check": [("check", run)],
+        "submit": [("submit", run, "--storage", run.parent, *no_cluster)],
+    }
+
+
+# They are given a file and not a run folder: the file is the user's program, and is executed.
+GIVEN_A_PROGRAM = {"check", "solve", "submit"}
+
+
+def test_every_command_is_tried_on_a_strangers_folder(tmp_path):
+    there = set(get_command(app).commands) - {RESUME}  # type: ignore[attr-defined]
+    assert there == set(commands(tmp_path)) | set(others(tmp_path))
+
+
+@pytest.mark.parametrize("name", list(others(Path("."))))
+def test_no_other_command_executes_anything(folder, solved, stranger, name):
+    marker, before = solved.path / "executed", sorted(stranger.rglob("*"))
+    for command in others(stranger)[name]:
+        ended = folder.call(*command)
+        assert not marker.exists() and "Traceback" not in ended.err, ended
+        assert ended.code == (0 if name == "list" else 2), ended
+    assert sorted(stranger.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", sorted(GIVEN_A_PROGRAM))
+def test_a_config_of_a_strangers_folder_is_no_program_of_ones_own(folder, solved, stranger, name):
+    """Where the program is one of the folder, whatever names it."""
+    marker, copy = solved.path / "executed", stranger / "problem" / "mine.py"
+    rest = ("--storage", folder.path, "--address", "http://127.0.0.1:1")
+    rest = rest if name == "submit" else ("--set", "run.steps=1")
+    for given in (stranger / "config.toml", copy):
+        sets = () if given == copy else ("--set", f'problem.file="{copy}"')
+        ended = folder.call(name, given, *sets, *rest)
+        assert not marker.exists() and "--trust" in ended.sentence, ended
+    config = stranger / "config.toml"
+    config.write_text(config.read_text().replace(str(solved.path), "problem"))
+    ended = folder.call(name, config, *rest)
+    assert not marker.exists() and "--trust" in ended.sentence, ended
+    if name == "check":
+        assert folder.call(name, config, "--trust").code == 0 and marker.exists()
 
 
 @pytest.mark.parametrize("name", ["report", "compare", "eval", "export", "diagnose", "resume"])
@@ -110,10 +168,14 @@ def test_ones_own_run_is_loaded_wherever_it_lies(folder, solved, run):
 
 
 @pytest.mark.parametrize(
-    "name", ["helper.py", "helper/__init__.py", "figures/__init__.py", "a/b.so", "problem.pyc"]
+    "name",
+    [
+        *("helper.py", "helper/__init__.py", "figures/__init__.py", "a/b.so", "mine.pyc"),
+        *("problem/helper.py", "problem/__pycache__/helper.cpython-311.pyc", "problem/k.npy"),
+    ],
 )
 def test_a_program_that_was_put_beside_makes_it_a_strangers(run, name):
-    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).parent.mkdir(exist_ok=True, parents=True)
     (run / name).write_bytes(b"raise SystemExit")
     with pytest.raises(TrustError):
         distgram.load(run)
@@ -121,21 +183,24 @@ def test_a_program_that_was_put_beside_makes_it_a_strangers(run, name):
 
 def test_a_problem_file_elsewhere_is_not_ones_own(folder, solved, run):
     """The copy is gone, or the config of the run names another file than its solve did."""
-    (run / "problem.py").rename(run / "figures.py")
+    copy = run / "problem" / "mine.py"
+    copy.rename(run / "figures.py")
     with pytest.raises(TrustError):
         distgram.load(run)
-    (run / "figures.py").rename(run / "problem.py")
+    (run / "figures.py").rename(copy)
+    assert distgram.load(run)([0.5, 0.5]).shape == (1,)
     (run / "export").mkdir()
-    shutil.copy(run / "problem.py", run / "export" / "problem.py")
+    shutil.copy(copy, run / "export" / "other.py")
     config = run / "config.toml"
-    config.write_text(config.read_text().replace(str(solved.path / "mine.py"), "export/problem.py"))
+    config.write_text(config.read_text().replace(str(solved.path / "mine.py"), "export/other.py"))
     assert "--trust" in folder.call("resume", run).sentence
-    assert distgram.load(run)([0.5, 0.5]).shape == (1,)  # which takes the copy
+    with pytest.raises(TrustError):
+        distgram.load(run)
 
 
 def test_a_problem_file_that_was_moved_is_replaced_by_the_copy(folder, solved, run):
     config = run / "config.toml"
-    gone = str(folder.path / "gone.py")
+    gone = str(folder.path / "gone" / "mine.py")
     config.write_text(config.read_text().replace(str(solved.path / "mine.py"), gone))
     assert folder.call("resume", run, "--set", "run.steps=4").code == 0
     assert json.loads((run / "result.json").read_text())["steps"] == 4

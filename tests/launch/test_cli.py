@@ -264,7 +264,7 @@ def test_a_run_loads_in_three_lines_with_its_derivatives(helmholtz):
 
 def test_a_run_keeps_its_equation(helmholtz):
     """It loads without the user's file; a resume with another one is refused."""
-    mine, kept = helmholtz.path / "mine.py", helmholtz.path / "run" / "problem.py"
+    mine, kept = helmholtz.path / "mine.py", helmholtz.path / "run" / "problem" / "mine.py"
     assert kept.read_text() == HELMHOLTZ
     mine.write_text(HELMHOLTZ.replace("10.0", "20.0"))
     sentence = helmholtz.call("resume", helmholtz.path / "run").sentence

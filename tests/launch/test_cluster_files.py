@@ -212,7 +212,7 @@ def test_readme_names_every_file():
 def test_solve_then_resume(tmp_path):
     run = tmp_path / "run"
     first = launched(tmp_path, str(run), "--ray", "--workers", "2")
-    assert first[0] == "solve" and parse(first)["out"] == str(run) and parse(first)["force"]
+    assert first[0] == "solve" and parse(first)["out"] == str(run) and parse(first)["force_unsaved"]
     (run / "checkpoints" / "10").mkdir(parents=True)
     assert launched(tmp_path, str(run), "--ray", "--workers", "2") == first  # it is not sealed
     (run / "checkpoints" / "10" / "seal.json").touch()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -125,16 +124,31 @@ def test_a_second_job_in_the_folder_of_a_running_one_is_refused_by_name(tmp_path
 
 @pytest.mark.cluster
 def test_a_worker_killed_while_it_compiles_comes_back(uninterrupted, tmp_path):
-    with solve(tmp_path) as run:
-        log, until = run.run / "logs" / "rank-1.log", time.monotonic() + 300
-        while not (log.exists() and "pid" in log.read_text(errors="replace")):
-            assert run.process.poll() is None and time.monotonic() < until, run.read("err")
-            time.sleep(0.05)
-        assert run.step() < 1
-        os.kill(run.pid(1), signal.SIGKILL)
-        assert run.end() == 0, run.read("err")
-        assert "workers failed" in run.read("err")
-    assert same(run.run, uninterrupted)
+    found = faults.compiling(tmp_path / "compiling", STEPS, uninterrupted)
+    assert found["code"] == 0 and found["equal"], found
+
+
+@pytest.mark.cluster
+def test_a_run_stops_though_a_killed_worker_restarts(tmp_path):
+    found = faults.stopped_in_restart(tmp_path / "restart")
+    assert found["code"] == 0 and found["ended"].startswith("stop requested at step"), found
+
+
+@pytest.mark.cluster
+def test_a_run_folder_that_is_removed_ends_the_run_by_name(tmp_path):
+    found = faults.ended(tmp_path / "removed", 10**6, "run folder removed")
+    assert found["code"] == 2 and str(tmp_path) in found["ended"], found
+
+
+@pytest.mark.cluster
+def test_a_worker_over_its_memory_comes_back_or_ends_the_run_by_name(tmp_path):
+    """Ray's own monitor ends it."""
+    harmless = faults.uninterrupted(tmp_path / "harmless", STEPS, True)
+    found = faults.over_memory(tmp_path / "once", STEPS, harmless)
+    assert found["code"] == 0 and found["equal"], found
+    found = faults.ended(tmp_path / "always", STEPS, "worker over its memory")
+    assert found["code"] == 2 and "out of memory, ended by Ray" in found["ended"], found
+    assert "distgram resume" in found["ended"]
 
 
 def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):

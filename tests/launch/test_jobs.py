@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from cli_runs import TINY, Ended, Folder, metrics
 from distgram_launch import folders
 from distgram_launch.ray.client import cluster
 from distgram_launch.ray.jobs import ID
+from ray_runs import pid
 from test_job_input import BROKEN
 
 from distgram.store.checkpoint import newest
@@ -177,6 +179,35 @@ def test_the_exit_code_of_the_run_comes_through(here):
     assert ended.err == f"{run.id}-1: failed, exit code 2\n"
     (row,) = [line.split() for line in here.call("ps").out.splitlines() if run.id in line]
     assert row[1:4] == ["failed", "2", "2"]
+
+
+@pytest.mark.cluster
+def test_what_is_asked_of_a_running_job(here):
+    """`pytest -s` prints the seconds: these are rows of the table of faults."""
+    run = submit(here, LONG)
+    wait_for_rows(run.path, 20)
+    thesis = here.path / "thesis"
+    thesis.mkdir()
+    (thesis / "all.txt").write_text("of it")
+
+    def timed(*command: object) -> Ended:
+        since = time.monotonic()
+        ended = here.call(*command)
+        print(f"\n{time.monotonic() - since:.1f} s: {command}: {ended}")
+        return ended
+
+    assert f"{run.id}-1 has not ended" in timed("resume", run.id).sentence
+    assert " is solving in it" in timed("resume", run.path).sentence
+    assert f"{thesis}: is there already" in timed("fetch", run.id, "--out", thesis).sentence
+    assert [p.name for p in thesis.iterdir()] == ["all.txt"]
+    rows = len(metrics(run.path))
+    wait_for_rows(run.path, rows + 5)  # nothing has happened to it
+    os.kill(pid(run.path, 1), signal.SIGKILL)
+    ended = timed("stop", run.id)
+    step = int(newest(run.path / "checkpoints").name)
+    assert ended.code == 0 and f"stop requested at step {step};" in ended.out
+    steps = [row["step"] for row in metrics(run.path)]
+    assert steps == sorted(set(steps)) and steps[-1] == step
 
 
 @pytest.mark.cluster

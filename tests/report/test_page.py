@@ -244,12 +244,13 @@ def test_page_tells_where_the_seconds_went(tmp_path, blank):
 def test_the_command_repeats_the_run_with_its_own_problem_file(tmp_path, blank):
     run = make_run(tmp_path / "run")
     (run / "environment.json").write_text(json.dumps({"devices": ["a", "b"], "processes": 1}))
-    for copy in ("problem.py", "data-sensors.csv"):
+    (run / "problem").mkdir()
+    for copy in ("problem/mine.py", "data-sensors.csv"):
         (run / copy).write_text("")
-    config = (run / "config.toml").read_text()
+    config = "[problem]\nfile = 'far/mine.py'\n"
     (run / "config.toml").write_text(config + '[data.sensors]\nfile = "elsewhere.csv"\n')
     text = Page(report(run).read_text()).text
-    files = (("problem.file", "problem.py"), ("data.sensors.file", "data-sensors.csv"))
+    files = (("problem.file", "problem/mine.py"), ("data.sensors.file", "data-sensors.csv"))
     sets = " ".join(f"""--set '{key}="{run}/{copy}"'""" for key, copy in files)
     assert f"distgram solve {run}/config.toml --out NEW_FOLDER {sets} --devices 1" in text
 

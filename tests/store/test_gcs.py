@@ -175,7 +175,7 @@ def test_a_problem_file_on_gs(folder, bucket):
     bucket.put("mine/problem.py", source.encode(), {})
     text = TINY.replace('name = "laplace2d"', f'file = "gs://{BUCKET}/mine/problem.py"')
     assert folder.solve("--set", "run.steps=1", text=text).code == 0
-    assert (folder.path / "run" / "problem.py").read_text() == source
+    assert (folder.path / "run" / "problem" / "problem.py").read_text() == source
     bucket.put("mine/problem.py", b"def problem(:\n", {})
     sentence = folder.solve(text=text, out="other").sentence
     assert "mine/problem.py" in sentence and "SyntaxError" in sentence and "line 1" in sentence

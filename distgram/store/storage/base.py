@@ -98,3 +98,11 @@ class Storage(ABC):
         Raises:
             StorageError: another process holds it: its pid and its host.
         """
+
+    @abstractmethod
+    def check_unlocked(self, path: Folder) -> None:
+        """Return where no process holds the lock of this path; nothing is written.
+
+        Raises:
+            StorageError: as `locked`.
+        """

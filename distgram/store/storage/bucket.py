@@ -72,6 +72,9 @@ class Bucket(Storage):
         """Nothing to do: see `ObjectLines.sync`."""
         return nullcontext()
 
+    def check_unlocked(self, path: Folder) -> None:
+        """Nothing to do: nothing can be locked."""
+
 
 class ObjectLines(Lines):
     """Kept in memory; the object is replaced if it is still the one that was written here last."""

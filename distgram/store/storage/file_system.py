@@ -70,6 +70,33 @@ class FileSystem(Storage):
                 path.unlink()
             os.close(descriptor)
 
+    def check_unlocked(self, path: Folder) -> None:
+        """Lock a file that is there, and let go of it."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                _take(descriptor, path)
+            finally:
+                os.close(descriptor)
+
+
+def _take(descriptor: int, path: Folder) -> None:
+    """Lock the file of a descriptor where the storage knows locks.
+
+    Raises:
+        StorageError: another process has locked it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(descriptor, 300).decode(errors="replace").strip()
+        raise StorageError(
+            f"{path.parent}: {owner or 'another process'} is solving in it: wait for its "
+            f"end, or touch {path.with_name('stop')} to ask for it."
+        ) from error
+    except OSError:  # storage without locks
+        pass
+
 
 def _lock(path: Folder, until: float) -> int:
     """The descriptor of a file, locked."""
@@ -77,19 +104,13 @@ def _lock(path: Folder, until: float) -> int:
         # a file and no folder: NFS locks only what may be written
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(descriptor, 300).decode(errors="replace").strip()
+            _take(descriptor, path)
+        except StorageError:
             os.close(descriptor)
             if time.monotonic() >= until:
-                raise StorageError(
-                    f"{path.parent}: {owner or 'another process'} is solving in it: wait for its "
-                    f"end, or touch {path.with_name('stop')} to ask for it."
-                ) from error
+                raise
             time.sleep(POLL_S)
             continue
-        except OSError:  # storage without locks
-            pass
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 break
