@@ -23,10 +23,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distgram.config.saved import load as load
     from distgram.errors import UserError as UserError
+    from distgram.geometry.boundary import Boundary as Boundary
+    from distgram.geometry.polygons import Polygon as Polygon
+    from distgram.geometry.region import Domain as Domain
+    from distgram.geometry.region import Region as Region
     from distgram.geometry.regions import Box as Box
     from distgram.geometry.regions import Faces as Faces
-    from distgram.geometry.regions import Region as Region
+    from distgram.geometry.regions import Interval as Interval
+    from distgram.geometry.regions import Rectangle as Rectangle
     from distgram.geometry.regions import Sites as Sites
+    from distgram.geometry.shapes import Annulus as Annulus
+    from distgram.geometry.shapes import Ball as Ball
+    from distgram.geometry.shapes import Cylinder as Cylinder
+    from distgram.geometry.shapes import Disk as Disk
+    from distgram.geometry.shapes import Ellipse as Ellipse
     from distgram.linalg.dual import Dual as Dual
     from distgram.linalg.factorization import Factorization as Factorization
     from distgram.linalg.gram import Gram as Gram
@@ -91,7 +101,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "config.saved": ["load"],
     "errors": ["UserError"],
-    "geometry.regions": ["Box", "Faces", "Region", "Sites"],
+    "geometry.boundary": ["Boundary"],
+    "geometry.polygons": ["Polygon"],
+    "geometry.region": ["Domain", "Region"],
+    "geometry.regions": ["Box", "Faces", "Interval", "Rectangle", "Sites"],
+    "geometry.shapes": ["Annulus", "Ball", "Cylinder", "Disk", "Ellipse"],
     "linalg.dual": ["Dual"],
     "linalg.factorization": ["Factorization"],
     "linalg.gram": ["Gram"],

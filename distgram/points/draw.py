@@ -12,7 +12,8 @@ import numpy as np
 
 from distgram.errors import ProblemError, RegionError, require
 from distgram.geometry.quadrature import quadrature
-from distgram.geometry.regions import Box, Sites
+from distgram.geometry.region import Domain
+from distgram.geometry.regions import Sites
 from distgram.geometry.samplers import QUADRATURES, SAMPLERS, generator
 from distgram.pde.measurements import Measurements
 from distgram.pde.problem import Field, Term
@@ -97,15 +98,16 @@ def weighted(term: Term, wanted: Draw) -> Term:
     integrating factor of u_t = rate u.
 
     Raises:
-        ProblemError: a decay along no coordinate of the term, or outside a Box.
+        ProblemError: a decay along no coordinate of the term, or on what is no Domain.
     """
     term = replace(term, weight=term.weight * wanted.weight)
     if wanted.decay is None:
         return term
     axis, rate, region = wanted.decay.axis, wanted.decay.rate, term.region
-    if not isinstance(region, Box):
+    if not isinstance(region, Domain):
         raise ProblemError(
-            f"points.{term.name}.decay: the region is a {type(region).__name__}; expected a Box."
+            f"points.{term.name}.decay: the region is a {type(region).__name__}: expected a Box or "
+            "another Domain."
         )
     if axis >= region.dim:
         raise ProblemError(
@@ -123,8 +125,8 @@ def draw(term: Term, wanted: Draw, key: Sequence[int]) -> tuple[np.ndarray, np.n
     """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
 
     Raises:
-        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box, or
-        of quadrature nodes.
+        RegionError: a count that the sampler cannot give. ProblemError: a focus on what is no
+        Domain, or of quadrature nodes.
     """
     named, f = _named(f"points.{term.name}"), wanted.focus
     if wanted.sampler in QUADRATURES:
@@ -138,10 +140,10 @@ def draw(term: Term, wanted: Draw, key: Sequence[int]) -> tuple[np.ndarray, np.n
     if f is None:
         with named:
             return term.region.sample(wanted.count, key, wanted.sampler), variance(term)
-    if not isinstance(term.region, Box):
+    if not isinstance(term.region, Domain):
         raise ProblemError(
-            f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "
-            "expected a Box."
+            f"points.{term.name}.focus: the region is a {type(term.region).__name__}: expected a "
+            "Box or another Domain."
         )
     with named:
         return term.region.sample_focused(
