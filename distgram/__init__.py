@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from distgram.config.saved import load as load
     from distgram.errors import UserError as UserError
     from distgram.geometry.boundary import Boundary as Boundary
+    from distgram.geometry.clouds import Cloud as Cloud
+    from distgram.geometry.clouds import read_cloud as read_cloud
     from distgram.geometry.polygons import Polygon as Polygon
     from distgram.geometry.region import Domain as Domain
     from distgram.geometry.region import Region as Region
@@ -47,11 +49,16 @@ if TYPE_CHECKING:
     from distgram.net.mlp import MLP as MLP
     from distgram.net.network import Network as Network
     from distgram.net.unknown import Unknown as Unknown
+    from distgram.pde.complex_field import complex_field as complex_field
     from distgram.pde.conditions import Dirichlet as Dirichlet
     from distgram.pde.conditions import Initial as Initial
     from distgram.pde.conditions import Neumann as Neumann
-    from distgram.pde.conditions import Periodic as Periodic
     from distgram.pde.conditions import Robin as Robin
+    from distgram.pde.coupling import Coupled as Coupled
+    from distgram.pde.coupling import Interface as Interface
+    from distgram.pde.coupling import Periodic as Periodic
+    from distgram.pde.integrals import Integral as Integral
+    from distgram.pde.integrals import Mean as Mean
     from distgram.pde.measurements import measured as measured
     from distgram.pde.operators import along_curve as along_curve
     from distgram.pde.operators import divergence as divergence
@@ -102,6 +109,7 @@ _HOMES = {
     "config.saved": ["load"],
     "errors": ["UserError"],
     "geometry.boundary": ["Boundary"],
+    "geometry.clouds": ["Cloud", "read_cloud"],
     "geometry.polygons": ["Polygon"],
     "geometry.region": ["Domain", "Region"],
     "geometry.regions": ["Box", "Faces", "Interval", "Rectangle", "Sites"],
@@ -116,7 +124,10 @@ _HOMES = {
     "net.mlp": ["MLP"],
     "net.network": ["Network"],
     "net.unknown": ["Unknown"],
-    "pde.conditions": ["Dirichlet", "Initial", "Neumann", "Periodic", "Robin"],
+    "pde.complex_field": ["complex_field"],
+    "pde.conditions": ["Dirichlet", "Initial", "Neumann", "Robin"],
+    "pde.coupling": ["Coupled", "Interface", "Periodic"],
+    "pde.integrals": ["Integral", "Mean"],
     "pde.measurements": ["measured"],
     "pde.operators": [
         "along_curve",

@@ -23,7 +23,10 @@ from distgram.geometry.regions import Sites
 from distgram.pde.field import Constant, Field, Operator, Values, as_field
 from distgram.pde.operators import as_operator
 
-KINDS = ("equation", "dirichlet", "neumann", "robin", "periodic", "initial", "data")
+KINDS = (
+    *("equation", "dirichlet", "neumann", "robin", "periodic", "initial", "data"),
+    *("interface", "integral"),
+)
 
 
 @dataclass(frozen=True, init=False)
@@ -291,7 +294,7 @@ def _named(problem: str, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Te
         if not isinstance(term, Term):
             raise ProblemError(
                 f"{where}, terms: got {type(term).__name__}: expected terms by name, each a Term "
-                "or a condition: Dirichlet, Initial, Neumann, Periodic or Robin."
+                "or a condition: Dirichlet, Initial, Interface, Neumann, Periodic or Robin."
             )
         if not isinstance(name, str) or not name:
             raise ProblemError(

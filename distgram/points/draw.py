@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.errors import ProblemError, RegionError, require
+from distgram.geometry.clouds import Cloud
 from distgram.geometry.quadrature import quadrature
 from distgram.geometry.region import Domain
 from distgram.geometry.regions import Sites
@@ -83,8 +84,10 @@ def fixed_count(term: Term) -> int | None:
 
 
 def variance(term: Term) -> np.ndarray | None:
-    """The variances of a data term's rows, which weigh as a density over the uniform one; None
-    elsewhere."""
+    """The variances of a data term's rows, which weigh as a density over the uniform one; the
+    density of a cloud's points; None elsewhere."""
+    if isinstance(term.region, Cloud):
+        return term.region.density
     return term.region.variance if isinstance(term.region, Measurements) else None
 
 

@@ -211,7 +211,7 @@ def _traced(
     if jnp.issubdtype(found.dtype, jnp.complexfloating):
         raise ProblemError(
             f"{where}: the {what} is complex: expected two real outputs, the real and the "
-            "imaginary part, and as many equations."
+            "imaginary part, and as many equations; distgram.complex_field(problem) makes them."
         )
     if lower:
         raise ProblemError(
