@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from distgram.geometry.shapes import Cylinder as Cylinder
     from distgram.geometry.shapes import Disk as Disk
     from distgram.geometry.shapes import Ellipse as Ellipse
+    from distgram.geometry.surfaces import Body as Body
+    from distgram.geometry.surfaces import read_body as read_body
+    from distgram.geometry.surfaces import read_mesh as read_mesh
     from distgram.linalg.dual import Dual as Dual
     from distgram.linalg.factorization import Factorization as Factorization
     from distgram.linalg.gram import Gram as Gram
@@ -114,6 +117,7 @@ _HOMES = {
     "geometry.region": ["Domain", "Region"],
     "geometry.regions": ["Box", "Faces", "Interval", "Rectangle", "Sites"],
     "geometry.shapes": ["Annulus", "Ball", "Cylinder", "Disk", "Ellipse"],
+    "geometry.surfaces": ["Body", "read_body", "read_mesh"],
     "linalg.dual": ["Dual"],
     "linalg.factorization": ["Factorization"],
     "linalg.gram": ["Gram"],

@@ -175,8 +175,31 @@ class _Scaled(Chart):
         return self.box.place(unit)
 
 
-# A box of one coordinate, `Interval(0, 1)`, and one of two, `Rectangle((0, 0), (2, 1))`.
-Interval = Rectangle = Box
+def Interval(lower: float, upper: float) -> Box:
+    """The box of one coordinate,  lower <= x <= upper.
+
+    Raises: RegionError for bounds that are not two finite numbers with lower < upper.
+    """
+    return _of_dim(1, "Interval", lower, upper)
+
+
+def Rectangle(lower: Sequence[float], upper: Sequence[float]) -> Box:
+    """The box of two coordinates, from its lower to its upper corner.
+
+    Raises: RegionError for bounds that are not two finite numbers each, with lower < upper.
+    """
+    return _of_dim(2, "Rectangle", lower, upper)
+
+
+def _of_dim(
+    dim: int, what: str, lower: float | Sequence[float], upper: float | Sequence[float]
+) -> Box:
+    box = Box(lower, upper)
+    if box.dim != dim:
+        raise RegionError(
+            f"{what}(lower={lower!r}, upper={upper!r}): {box.dim} coordinates: expected {dim}."
+        )
+    return box
 
 
 @dataclass(frozen=True)

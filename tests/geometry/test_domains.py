@@ -292,6 +292,8 @@ def test_quadrature_is_exact_on_disks_and_balls():
 
 def test_what_cannot_be_is_said():
     cases = [
+        (lambda: dg.Interval((0, 0), (1, 1)), "2 coordinates: expected 1"),
+        (lambda: dg.Rectangle(0, 1), "1 coordinates: expected 2"),
         (lambda: dg.Disk((0, 0), -1), "radius=-1: expected"),
         (lambda: dg.Disk((0, 0, 0)), "expected 2 finite numbers"),
         (lambda: dg.Ball((0, 0)), "expected 3 finite numbers"),
