@@ -73,10 +73,10 @@ class Boolean(Domain):
         step, first = STEP * self.size, self.first
 
         def sides(x: np.ndarray, outward: np.ndarray) -> np.ndarray:
-            return self.contains(x - step * outward) & ~self.contains(x + step * outward)
+            return self.holds(x - step * outward) & ~self.holds(x + step * outward)
 
         def alone(x: np.ndarray, outward: np.ndarray) -> np.ndarray:
-            inner, outer = (first.contains(x + s * step * outward) for s in (-1, 1))
+            inner, outer = (first.holds(x + s * step * outward) for s in (-1, 1))
             return sides(x, outward) & (inner == outer)
 
         ones, others = self._pieces()
@@ -125,7 +125,7 @@ class Union(Boolean):
         return tuple(lower.min(axis=0).tolist()), tuple(upper.max(axis=0).tolist())
 
     def contains(self, x):
-        return self.first.contains(x) | self.second.contains(x)
+        return self.first.holds(x) | self.second.holds(x)
 
     def distance(self, x: Float[Array | np.ndarray, " d"]) -> Float[Array, ""]:
         return either(self.first.distance(x), self.second.distance(x))
@@ -139,7 +139,7 @@ class Intersection(Boolean):
         return tuple(lower.max(axis=0).tolist()), tuple(upper.min(axis=0).tolist())
 
     def contains(self, x):
-        return self.first.contains(x) & self.second.contains(x)
+        return self.first.holds(x) & self.second.holds(x)
 
     def distance(self, x: Float[Array | np.ndarray, " d"]) -> Float[Array, ""]:
         return both(self.first.distance(x), self.second.distance(x))
@@ -152,7 +152,7 @@ class Difference(Boolean):
         return tuple(self.first.lower), tuple(self.first.upper)
 
     def contains(self, x):
-        return self.first.contains(x) & ~self.second.contains(x)
+        return self.first.holds(x) & ~self.second.holds(x)
 
     def _pieces(self):
         return self.first.boundary.pieces, [Reversed(p) for p in self.second.boundary.pieces]

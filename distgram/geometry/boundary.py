@@ -368,7 +368,7 @@ class Boundary(Region):
             return Boundary(
                 trimmed(
                     self.pieces,
-                    lambda x, n: shape.contains(x - step * n) != shape.contains(x + step * n),
+                    lambda x, n: shape.holds(x - step * n) != shape.holds(x + step * n),
                 ),
                 f"the part of the {kind} on the boundary of a {type(of).__name__}",
             )

@@ -108,7 +108,7 @@ class Moved(Domain):
         return f"Moved({self.domain!r}, turn={self.turn.tolist()}, shift={self.shift.tolist()})"
 
     def contains(self, x):
-        return self.domain.contains((x - self.shift) @ self.turn)
+        return self.domain.holds((x - self.shift) @ self.turn)
 
     def measure(self):
         return self.domain.measure()

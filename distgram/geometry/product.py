@@ -179,7 +179,7 @@ class Product(Domain):
 
     def contains(self, x):
         d = self.first.dim
-        return self.first.contains(x[:, :d]) & self.second.contains(x[:, d:])
+        return self.first.holds(x[:, :d]) & self.second.holds(x[:, d:])
 
     def measure(self):
         return self.first.measure() * self.second.measure()

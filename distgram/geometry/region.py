@@ -153,7 +153,14 @@ class Domain(Region):
 
     @abstractmethod
     def contains(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
-        """Whether points lie inside, or within CLOSE times the size on the boundary."""
+        """Whether points of the box lie inside, or within CLOSE times the size on the boundary."""
+
+    def holds(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+        """Whether points, of the box or not, lie in the domain."""
+        close = CLOSE * self.size
+        lower, upper = self.span
+        box = np.all((x >= lower - close) & (x <= upper + close), axis=1)
+        return box & self.contains(x)
 
     @property
     def dim(self) -> int:

@@ -238,8 +238,8 @@ class Problem:
 
     def inside(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Whether points are in the domain, and where one of the equations holds."""
-        held = [r.contains(x) for r in self._fields if isinstance(r, Domain)]
-        return self.domain.contains(x) & (np.any(held, axis=0) if held else True)
+        held = [r.holds(x) for r in self._fields if isinstance(r, Domain)]
+        return self.domain.holds(x) & (np.any(held, axis=0) if held else True)
 
     def places(self, n: int, seed: int) -> Float[np.ndarray, "_ d"]:
         """About n points of a scrambled Sobol sequence, evenly where the equations hold."""

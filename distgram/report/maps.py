@@ -313,7 +313,7 @@ def residual_maps(
         x = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=-1)
         # a line of the grid at a time: operators may need much memory a point
         r = np.concatenate([solution.residual(term, line) for line in np.split(x, per_axis)])
-        size = np.where(region.contains(x), np.linalg.norm(r, axis=1), np.nan)
+        size = np.where(region.holds(x), np.linalg.norm(r, axis=1), np.nan)
         size = size.reshape(per_axis, per_axis)
         maps[term.name] = ResidualMap((axes[0], axes[1]), size, drawn[term.name], (a, b))
     return maps
