@@ -155,6 +155,9 @@ class Domain(Region):
     def contains(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Whether points of the box lie inside, or within CLOSE times the size on the boundary."""
 
+    def __repr__(self):
+        return f"{type(self).__name__}(lower={tuple(self.lower)}, upper={tuple(self.upper)})"
+
     def holds(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Whether points, of the box or not, lie in the domain."""
         close = CLOSE * self.size

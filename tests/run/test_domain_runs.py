@@ -177,7 +177,8 @@ def test_the_reference_of_the_square_without_disks():
 
 
 @pytest.mark.parametrize(
-    "name", ["poisson_disk", "poisson_ball", "laplace_annulus", "laplace_lshape"]
+    "name",
+    ["poisson_disk", "poisson_ball", "laplace_annulus", "poisson_annulus", "laplace_lshape"],
 )
 def test_exact_solutions_leave_no_residual(name):
     import jax

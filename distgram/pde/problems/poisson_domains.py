@@ -71,6 +71,28 @@ def laplace_annulus() -> Problem:
     return Problem(ring, terms, name="laplace_annulus", exact=exact, inputs=("x", "y"))
 
 
+@register("poisson_annulus")
+def poisson_annulus() -> Problem:
+    """Poisson's equation on the annulus 1/2 <= r <= 1, no flux through the inner circle: the flow
+    along a pipe about a rod that slips.
+
+        u_xx + u_yy = -1,     du/dn = 0 at r = 1/2,     u = 0 at r = 1
+        u = (1 - r²) / 4 + log(r) / 8
+    """
+    ring = Annulus((0.0, 0.0), 0.5, 1.0)
+
+    def exact(x: Float[Array, " 2"]) -> Float[Array, " 1"]:
+        square = x @ x
+        return ((1 - square) / 4 + jnp.log(square) / 16)[None]
+
+    terms = {
+        "interior": Term(laplacian, -1.0, ring),
+        "inner": Neumann(0.0, ring.boundary.part("inner")),
+        "outer": Dirichlet(0.0, ring.boundary.part("outer")),
+    }
+    return Problem(ring, terms, name="poisson_annulus", exact=exact, inputs=("x", "y"))
+
+
 @register("laplace_lshape")
 def laplace_lshape() -> Problem:
     """Laplace's equation on the L: the square [-1, 1]² without x > 0, y < 0.
