@@ -15,6 +15,7 @@ from distgram.errors import RegionError
 from distgram.geometry.boundary import Boundary, Piece
 from distgram.geometry.distance import both, ring
 from distgram.geometry.region import CLOSE, Chart, Domain
+from distgram.geometry.regions import Box
 
 
 def _circle(turns: np.ndarray) -> np.ndarray:
@@ -404,8 +405,6 @@ def Cylinder(center: Sequence[float], radius: float, height: float) -> Domain:
 
     Raises: RegionError for a center of other than three numbers, a radius or height not > 0.
     """
-    from distgram.geometry.regions import Box  # a domain as those here
-
     center = _point("Cylinder", center, 3)
     _positive("Cylinder", radius=radius, height=height)
     half = 0.5 * height
