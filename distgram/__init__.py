@@ -23,10 +23,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distgram.config.saved import load as load
     from distgram.errors import UserError as UserError
+    from distgram.geometry.boundary import Boundary as Boundary
+    from distgram.geometry.clouds import Cloud as Cloud
+    from distgram.geometry.clouds import read_cloud as read_cloud
+    from distgram.geometry.polygons import Polygon as Polygon
+    from distgram.geometry.region import Domain as Domain
+    from distgram.geometry.region import Region as Region
     from distgram.geometry.regions import Box as Box
     from distgram.geometry.regions import Faces as Faces
-    from distgram.geometry.regions import Region as Region
+    from distgram.geometry.regions import Interval as Interval
+    from distgram.geometry.regions import Rectangle as Rectangle
     from distgram.geometry.regions import Sites as Sites
+    from distgram.geometry.shapes import Annulus as Annulus
+    from distgram.geometry.shapes import Ball as Ball
+    from distgram.geometry.shapes import Cylinder as Cylinder
+    from distgram.geometry.shapes import Disk as Disk
+    from distgram.geometry.shapes import Ellipse as Ellipse
+    from distgram.geometry.surfaces import Body as Body
+    from distgram.geometry.surfaces import read_body as read_body
+    from distgram.geometry.surfaces import read_mesh as read_mesh
     from distgram.linalg.dual import Dual as Dual
     from distgram.linalg.factorization import Factorization as Factorization
     from distgram.linalg.gram import Gram as Gram
@@ -37,11 +52,16 @@ if TYPE_CHECKING:
     from distgram.net.mlp import MLP as MLP
     from distgram.net.network import Network as Network
     from distgram.net.unknown import Unknown as Unknown
+    from distgram.pde.complex_field import complex_field as complex_field
     from distgram.pde.conditions import Dirichlet as Dirichlet
     from distgram.pde.conditions import Initial as Initial
     from distgram.pde.conditions import Neumann as Neumann
-    from distgram.pde.conditions import Periodic as Periodic
     from distgram.pde.conditions import Robin as Robin
+    from distgram.pde.coupling import Coupled as Coupled
+    from distgram.pde.coupling import Interface as Interface
+    from distgram.pde.coupling import Periodic as Periodic
+    from distgram.pde.integrals import Integral as Integral
+    from distgram.pde.integrals import Mean as Mean
     from distgram.pde.measurements import measured as measured
     from distgram.pde.operators import along_curve as along_curve
     from distgram.pde.operators import divergence as divergence
@@ -91,7 +111,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "config.saved": ["load"],
     "errors": ["UserError"],
-    "geometry.regions": ["Box", "Faces", "Region", "Sites"],
+    "geometry.boundary": ["Boundary"],
+    "geometry.clouds": ["Cloud", "read_cloud"],
+    "geometry.polygons": ["Polygon"],
+    "geometry.region": ["Domain", "Region"],
+    "geometry.regions": ["Box", "Faces", "Interval", "Rectangle", "Sites"],
+    "geometry.shapes": ["Annulus", "Ball", "Cylinder", "Disk", "Ellipse"],
+    "geometry.surfaces": ["Body", "read_body", "read_mesh"],
     "linalg.dual": ["Dual"],
     "linalg.factorization": ["Factorization"],
     "linalg.gram": ["Gram"],
@@ -102,7 +128,10 @@ _HOMES = {
     "net.mlp": ["MLP"],
     "net.network": ["Network"],
     "net.unknown": ["Unknown"],
-    "pde.conditions": ["Dirichlet", "Initial", "Neumann", "Periodic", "Robin"],
+    "pde.complex_field": ["complex_field"],
+    "pde.conditions": ["Dirichlet", "Initial", "Neumann", "Robin"],
+    "pde.coupling": ["Coupled", "Interface", "Periodic"],
+    "pde.integrals": ["Integral", "Mean"],
     "pde.measurements": ["measured"],
     "pde.operators": [
         "along_curve",

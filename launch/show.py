@@ -266,6 +266,11 @@ def ending(result: Result, config: Config, run_dir: Folder) -> tuple[int, list[s
         + ("" if result.l2_error is None else f", L2 error {result.l2_error:.3g}")
         + f"; {_estimated(result.error_estimate)}"
     ]
+    if known := {name: error for name, error in result.errors.items() if error is not None}:
+        said.append(
+            "relative L2 error of each output: "
+            + ", ".join(f"{name} {error:.3g}" for name, error in known.items())
+        )
     said += [_estimate(name, **found) for name, found in result.unknown.items()]
     if result.overfitted:
         said.append(

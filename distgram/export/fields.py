@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from distgram.errors import ExportError
 from distgram.export import needed
-from distgram.pde.problem import Field
+from distgram.pde.problem import Field, Problem
 from distgram.run.solution import Solution
 
 PER_AXIS = {1: 401, 2: 101, 3: 41}
@@ -51,16 +51,22 @@ def sampled(solution: Solution) -> Sampled:
     problem = solution.problem
     known = problem.known()
     if known is not None and known.grid:
-        return Sampled(known.x, known.grid, solution(known.x), known.u)
+        return Sampled(known.x, known.grid, _masked(problem, known.x, solution(known.x)), known.u)
     axes = problem.domain.axes(PER_AXIS[problem.dim]) if problem.dim <= 3 else ()
     if axes:
         x = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=-1)
     else:
-        x = problem.domain.sobol(SCATTERED, seed=0)
+        x = problem.places(SCATTERED, seed=0)
     exact = None
     if problem.exact is not None:
         exact = np.asarray(jax.vmap(problem.exact)(jnp.asarray(x))).reshape(len(x), -1)
-    return Sampled(x, axes, solution(x), exact)
+        exact = _masked(problem, x, exact)
+    return Sampled(x, axes, _masked(problem, x, solution(x)), exact)
+
+
+def _masked(problem: Problem, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Values (n, m) at points (n, d), nan outside the domain."""
+    return np.where(problem.inside(x)[:, None], u, np.nan)
 
 
 def write_netcdf(solution: Solution, folder: Path) -> list[Path]:
@@ -98,7 +104,7 @@ def write_netcdf(solution: Solution, folder: Path) -> list[Path]:
 
 def write_vtk(solution: Solution, folder: Path) -> list[Path]:
     """Write solution.vtu: an unstructured grid of lines, quadrilaterals or hexahedra, with the
-    variables at its points; missing coordinates are zero.
+    variables at its points; missing coordinates are zero. Cells that are not inside are left out.
 
     Raises:
         ExportError: more than three dimensions.
@@ -110,9 +116,11 @@ def write_vtk(solution: Solution, folder: Path) -> list[Path]:
     values = sampled(solution)
     points = np.pad(values.x, ((0, 0), (0, 3 - d)))
     named = values.variables(solution.problem.output_names)
+    corners = cells(tuple(len(axis) for axis in values.axes))
+    inside = solution.problem.inside(values.x)
     mesh = meshio.Mesh(
         points,
-        [(CELLS[d], cells(tuple(len(axis) for axis in values.axes)))],
+        [(CELLS[d], corners[inside[corners].all(axis=1)])],
         point_data={name: column for name, (_, column) in named.items()},
     )
     meshio.write(folder / "solution.vtu", mesh)

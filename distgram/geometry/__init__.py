@@ -1,5 +1,11 @@
-"""Where an equation holds: regions, which can be measured and in which points can be drawn."""
+"""Where an equation holds: regions, which can be measured and in which points can be drawn.
 
-from distgram.geometry.regions import Box, Faces, Region, Sites
+`region` says what a region, a domain and its charts are, `boundary` what a boundary is made of; the
+other files have one kind of them each.
+"""
 
-__all__ = ["Box", "Faces", "Region", "Sites"]
+from distgram.geometry.boundary import Boundary
+from distgram.geometry.region import Domain, Region
+from distgram.geometry.regions import Box, Faces, Sites
+
+__all__ = ["Boundary", "Box", "Domain", "Faces", "Region", "Sites"]

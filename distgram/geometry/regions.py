@@ -1,20 +1,19 @@
-"""Where an equation holds: regions of space(-time) that can be measured and sampled.
-
-A region gives exactly as many points as asked for, from an explicit key, on the host in float64;
-a mean over them approximates the mean over the region in its own measure (volume, surface, count).
-"""
+"""Boxes, their faces, and fixed sites."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, reduce
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from distgram.errors import RegionError
+from distgram.geometry.boundary import Boundary, Flat
+from distgram.geometry.distance import between, both
+from distgram.geometry.region import CLOSE, Chart, Domain, Region
 from distgram.geometry.samplers import (
     SAMPLERS,
     Key,
@@ -23,69 +22,16 @@ from distgram.geometry.samplers import (
     focus,
     generator,
     nodes_per_axis,
+    shared_out,
     unit_grid,
     unit_points,
 )
 
-__all__ = ["SAMPLERS", "Box", "Faces", "Key", "Region", "RegionError", "Sites"]
-
-
-class Region(ABC):
-    """A set of points with a measure, embedded in R^d.
-
-    A region of your own says its dimension, its measure and how points are drawn in it:
-
-        class Disk(Region):
-            dim = 2
-
-            def __init__(self, radius):
-                self.radius = radius
-
-            def measure(self):
-                return np.pi * self.radius**2
-
-            def sample(self, n, key, sampler="sobol"):
-                area, turn = Box((0, 0), (1, 1)).sample(n, key, sampler).T  # equal areas
-                r, angle = self.radius * np.sqrt(area), 2 * np.pi * turn
-                return np.stack([r * np.cos(angle), r * np.sin(angle)], axis=1)
-
-    A boundary says its outward normal as well, for the conditions Neumann and Robin.
-    """
-
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """d, the number of coordinates of a point."""
-
-    @abstractmethod
-    def measure(self) -> float:
-        """The volume of the region, the surface of a boundary, the number of isolated points."""
-
-    @abstractmethod
-    def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, "n d"]:
-        """Exactly n points, shape (n, d), float64.
-
-        Args:
-            n: number of points, >= 1.
-            key: seed; the same key gives the same points.
-            sampler: one of SAMPLERS.
-
-        Raises: RegionError for an unknown sampler, or a number of points it cannot place.
-        """
-
-    def normal(self, x: Float[Array | np.ndarray, " d"]) -> Float[Array, " d"]:
-        """The outward unit normal at a point x of a boundary, dimensionless; jax may trace it.
-
-        Raises: RegionError where the region is no boundary.
-        """
-        raise RegionError(
-            f"{type(self).__name__} has no outward normal: expected the boundary of a region, "
-            "such as Box.boundary, or a Region with a method `normal`."
-        )
+__all__ = ["SAMPLERS", "Box", "Domain", "Faces", "Key", "Region", "RegionError", "Sites"]
 
 
 @dataclass(frozen=True, init=False)
-class Box(Region):
+class Box(Domain):
     """The box  lower_k <= x_k <= upper_k.  Its grid is the k^d inner nodes of a (k + 2)^d grid.
 
     Args:
@@ -118,15 +64,19 @@ class Box(Region):
         object.__setattr__(self, "lower", lower)
         object.__setattr__(self, "upper", upper)
 
-    @property
-    def dim(self) -> int:
-        """d, the number of coordinates."""
-        return len(self.lower)
+    def contains(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+        """Whether points lie between the bounds."""
+        close = CLOSE * self.lengths
+        return np.all((x >= self.lower - close) & (x <= self.upper + close), axis=1)
 
-    @property
-    def lengths(self) -> Float[np.ndarray, " d"]:
-        """Edge lengths  upper - lower, shape (d,)."""
-        return np.subtract(self.upper, self.lower)
+    def distance(self, x: Float[Array | np.ndarray, " d"]) -> Float[Array, ""]:
+        """An approximate distance from the faces: see Domain.distance."""
+        ends = zip(jnp.asarray(x), self.lower, self.upper, strict=True)
+        return reduce(both, [between(*each) for each in ends])
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The box as the image of a cube."""
+        return (_Scaled(self),)
 
     @property
     def boundary(self) -> Faces:
@@ -161,14 +111,6 @@ class Box(Region):
     def measure(self) -> float:
         """The volume  prod_k (upper_k - lower_k)."""
         return float(np.prod(self.lengths))
-
-    def axes(self, per_axis: int) -> tuple[Float[np.ndarray, " k"], ...]:
-        """One axis per coordinate: `per_axis` equidistant nodes, both ends included."""
-        return tuple(np.linspace(self.lower, self.upper, per_axis).T)
-
-    def sobol(self, n: int, seed: Key) -> Float[np.ndarray, "n d"]:
-        """n points of a scrambled Sobol sequence, shape (n, d)."""
-        return self.sample(n, seed, "sobol")
 
     def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, " {n} d"]:
         """Exactly n points, shape (n, d); see Region.sample. On a grid n = k^d."""
@@ -214,9 +156,54 @@ class Box(Region):
         """Points of the unit cube mapped onto the box, shape (n, d)."""
         return np.asarray(self.lower) + unit * self.lengths
 
+    def during(self, axis, begin, end):
+        lower, upper = list(self.lower), list(self.upper)
+        lower[axis], upper[axis] = begin, end
+        return Box(lower, upper)
+
+
+class _Scaled(Chart):
+    """A box as the image of a cube."""
+
+    def __init__(self, box: Box):
+        self.box, self.periodic = box, (False,) * box.dim
+
+    def measure(self):
+        return self.box.measure()
+
+    def place(self, unit):
+        return self.box.place(unit)
+
+
+def Interval(lower: float, upper: float) -> Box:
+    """The box of one coordinate,  lower <= x <= upper.
+
+    Raises: RegionError for bounds that are not two finite numbers with lower < upper.
+    """
+    return _of_dim(1, "Interval", lower, upper)
+
+
+def Rectangle(lower: Sequence[float], upper: Sequence[float]) -> Box:
+    """The box of two coordinates, from its lower to its upper corner.
+
+    Raises: RegionError for bounds that are not two finite numbers each, with lower < upper.
+    """
+    return _of_dim(2, "Rectangle", lower, upper)
+
+
+def _of_dim(
+    dim: int, what: str, lower: float | Sequence[float], upper: float | Sequence[float]
+) -> Box:
+    box = Box(lower, upper)
+    if box.dim != dim:
+        raise RegionError(
+            f"{what}(lower={lower!r}, upper={upper!r}): {box.dim} coordinates: expected {dim}."
+        )
+    return box
+
 
 @dataclass(frozen=True)
-class Faces(Region):
+class Faces(Boundary):
     """Faces of a box: x_axis = lower_axis (side 0) or upper_axis (side 1) for each (axis, side).
 
     By default the whole boundary. Points are split over the faces in proportion to their measure;
@@ -240,26 +227,23 @@ class Faces(Region):
         every = tuple((axis, side) for axis in range(d) for side in (0, 1))
         object.__setattr__(self, "faces", faces or every)
 
-    @property
-    def dim(self) -> int:
-        """d, the number of coordinates of the box."""
-        return self.box.dim
+    @cached_property
+    def pieces(self) -> tuple[Flat, ...]:  # type: ignore[override]
+        """The faces as pieces of a boundary: 'x1 lower', 'x1 upper', ...; of an interval 'lower'
+        and 'upper'."""
+        return tuple(self._flat(axis, side) for axis, side in self.faces)
 
-    def measures(self) -> Float[np.ndarray, " faces"]:
-        """The measure of each face, shape (faces,); 1 for a face that is a point (d = 1)."""
-        return np.array([np.prod(np.delete(self.box.lengths, axis)) for axis, _ in self.faces])
-
-    def measure(self) -> float:
-        """The sum of the measures of the faces."""
-        return float(self.measures().sum())
+    def _flat(self, axis: int, side: int) -> Flat:
+        corner = np.array(self.box.lower)
+        corner[axis] = (self.box.lower, self.box.upper)[side][axis]
+        edges = np.delete(np.diag(self.box.lengths), axis, axis=0)
+        outward = np.eye(self.box.dim)[axis] * (1.0 if side else -1.0)
+        end = ("lower", "upper")[side]
+        return Flat(corner, edges, outward, end if self.box.dim == 1 else f"x{axis + 1} {end}")
 
     def counts(self, n: int) -> Int[np.ndarray, " faces"]:
         """n split over the faces in proportion to their measure, by largest remainder."""
-        share = n * self.measures() / self.measure()
-        counts = np.floor(share + 1e-9).astype(int)  # a share that is whole up to rounding is whole
-        order = np.argsort(-(share - counts), kind="stable")
-        counts[order[: n - counts.sum()]] += 1
-        return counts
+        return shared_out(n, self.measures())
 
     def sample(self, n: int, key: Key, sampler: str = "sobol") -> Float[np.ndarray, " {n} d"]:
         """Exactly n points, shape (n, d); see Region.sample. On a grid n = faces * k^(d-1)."""
@@ -296,6 +280,26 @@ class Faces(Region):
         outward = np.eye(self.dim)[axes] * np.where(sides, 1.0, -1.0)[:, None]
         distance = jnp.abs(jnp.asarray(x)[axes] - bounds) / self.box.lengths[axes]
         return jnp.asarray(outward)[jnp.argmin(distance)]
+
+    def draw(self, n: int, key: Key, sampler: str = "sobol"):
+        """Exactly n points and the outward normals there, (n, d) both."""
+        x = self.sample(n, key, sampler)
+        axes, sides = np.transpose(self.faces)
+        bounds = np.where(sides, np.take(self.box.upper, axes), np.take(self.box.lower, axes))
+        nearest = np.argmin(np.abs(x[:, axes] - bounds) / self.box.lengths[axes], axis=1)
+        return x, np.eye(self.dim)[axes[nearest]] * np.where(sides, 1.0, -1.0)[nearest, None]
+
+    def during(self, axis, begin, end):
+        if self.begins(axis) or all(a != axis for a, _ in self.faces):
+            return Faces(self.box.during(axis, begin, end), self.faces)
+        return None
+
+    def begins(self, axis):
+        return self.faces == ((axis, 0),)
+
+    @property
+    def span(self):
+        return self.box.span
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import qmc
 
 from distgram.errors import RegionError, nearest
@@ -121,3 +122,48 @@ def focus(
     s = 0.5 * (low + high)
     q = 1 / (width * mass * (1 + ((s - center) / width) ** 2))
     return s, (1 - fraction) + fraction * (b - a) * q
+
+
+# Candidates after which a region counts as empty.
+MOST_CANDIDATES = 2**22
+
+
+def accepted(
+    what: str, n: int, draw: Callable[[int], tuple[np.ndarray, ...]], share: float
+) -> tuple[np.ndarray, ...]:
+    """The first n of the candidates that are kept, whatever that takes.
+
+    Args:
+        draw: what is kept of m candidates, arrays of one length; of more candidates the same and
+            more. share: of the candidates that is kept, roughly.
+
+    Raises: RegionError where next to none is kept.
+    """
+    m = math.ceil(1.05 * n / share) + 8
+    most = max(MOST_CANDIDATES, 8 * m)
+    while m <= most:
+        kept = draw(m)
+        if len(kept[0]) >= n:
+            return tuple(a[:n] for a in kept)
+        m *= 2
+    raise RegionError(
+        f"{what}: n={n} points: next to none of its candidates are inside; is it empty?"
+    )
+
+
+def children(key: Key, count: int) -> list[np.random.SeedSequence]:
+    """So many independent keys from one, which is not changed."""
+    if isinstance(key, np.random.SeedSequence):
+        key = np.random.SeedSequence(key.entropy, spawn_key=key.spawn_key, pool_size=key.pool_size)
+    else:
+        key = np.random.SeedSequence(key)
+    return key.spawn(count)
+
+
+def shared_out(n: int, measures: Float[np.ndarray, " parts"]) -> Int[np.ndarray, " parts"]:
+    """n points split over parts in proportion to their measure, by largest remainder."""
+    share = n * measures / measures.sum()
+    counts = np.floor(share + 1e-9).astype(int)  # a share that is whole up to rounding is whole
+    order = np.argsort(-(share - counts), kind="stable")
+    counts[order[: n - counts.sum()]] += 1
+    return counts

@@ -1,6 +1,9 @@
 """What is solved: a problem is terms by name, each an operator, a target and a region."""
 
-from distgram.pde.conditions import Dirichlet, Initial, Neumann, Periodic, Robin
+from distgram.pde.complex_field import complex_field
+from distgram.pde.conditions import Dirichlet, Initial, Neumann, Robin
+from distgram.pde.coupling import Coupled, Interface, Periodic
+from distgram.pde.integrals import Integral, Mean
 from distgram.pde.operators import (
     along_curve,
     divergence,
@@ -16,9 +19,13 @@ from distgram.pde.operators import (
 from distgram.pde.problem import HardConstraint, Problem, Reference, Term
 
 __all__ = [
+    "Coupled",
     "Dirichlet",
     "HardConstraint",
     "Initial",
+    "Integral",
+    "Interface",
+    "Mean",
     "Neumann",
     "Periodic",
     "Problem",
@@ -26,6 +33,7 @@ __all__ = [
     "Robin",
     "Term",
     "along_curve",
+    "complex_field",
     "divergence",
     "gradient",
     "jet2",

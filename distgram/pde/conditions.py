@@ -8,16 +8,20 @@ numbers. `weight` is the factor of the condition's mean square in the loss.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from distgram.errors import OperatorError, ProblemError
-from distgram.geometry.regions import Box, Region
+from distgram.geometry.boundary import Boundary, Oriented
+from distgram.geometry.clouds import Cloud
+from distgram.geometry.product import Product
+from distgram.geometry.region import Region
+from distgram.geometry.regions import Box
 from distgram.pde.field import Field, Operator, Values, Vector, as_field
-from distgram.pde.operators import normal_derivative, partial
+from distgram.pde.operators import partial
 from distgram.pde.operators import value as identity
 from distgram.pde.problem import Term
 
@@ -38,7 +42,7 @@ def Dirichlet(
     value = as_field(value, "Dirichlet: value")
 
     def one(u: Field) -> Field:
-        def values(x: Float[Array, " d"]) -> Float[Array, " 1"]:
+        def values(x: Float[Array, " d"]) -> Inexact[Array, " 1"]:
             found = u(x)
             if component not in range(found.shape[0]):
                 raise OperatorError(
@@ -62,13 +66,17 @@ def Neumann(flux: Values, region: Region, *, weight: float = 1.0) -> Term:
     Args: flux: (m,) in the units of u over those of x.
     Raises: RegionError where the region has no normal.
     """
-    flux = as_field(flux, "Neumann: flux")
-    _check_normal(region)
+    flux, side = as_field(flux, "Neumann: flux"), sided(region)
 
     def operator(u: Field) -> Field:
-        return normal_derivative(u, region)
+        def slope(row: Float[Array, " columns"]) -> Vector:
+            x, normal = side.at(row)
+            return jax.jvp(u, (x,), (normal,))[1]
 
-    return Term(operator, flux, region, weight, kind="neumann", given={"value": flux})
+        return slope
+
+    target = side.of(flux)
+    return Term(operator, target, side.region, weight, kind="neumann", given={"value": flux})
 
 
 def Robin(
@@ -88,49 +96,25 @@ def Robin(
         as_field(f, f"Robin: {name}")
         for name, f in (("alpha", alpha), ("beta", beta), ("value", value))
     )
-    _check_normal(region)
+    side = sided(region)
 
     def operator(u: Field) -> Field:
-        def mixed(x: Float[Array, " d"]) -> Vector:
-            u0, slope = jax.jvp(u, (x,), (region.normal(x),))
+        def mixed(row: Float[Array, " columns"]) -> Vector:
+            x, normal = side.at(row)
+            u0, slope = jax.jvp(u, (x,), (normal,))
             return alpha(x) * u0 + beta(x) * slope
 
         return mixed
 
     given = {"alpha": alpha, "beta": beta, "value": value}
-    return Term(operator, value, region, weight, kind="robin", given=given)
-
-
-def Periodic(box: Box, axis: int, order: int = 1, *, weight: float = 1.0) -> Term:
-    """The same on the two faces of an axis: u and its derivatives along it up to order - 1.
-
-        (d/dx_axis)^k u (lower) = (d/dx_axis)^k u (upper),     k = 0 ... order - 1
-
-    Args: order: how many of them agree, >= 1; as many as the order of the equation along the axis.
-    Raises: ProblemError for an order < 1. RegionError for an axis that the box does not have.
-    """
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise ProblemError(f"Periodic: order={order!r}: expected an integer >= 1.")
-    lower = box.face(axis, 0)
-    end = box.upper[axis]
-
-    def operator(u: Field) -> Field:
-        def jumps(x: Float[Array, " d"]) -> Float[Array, " jumps"]:
-            across = x.at[axis].set(end)
-            along = [partial(u, axis, k) for k in range(order)]
-            return jnp.concatenate([d(across) - d(x) for d in along])
-
-        return jumps
-
-    given = {"axis": axis, "order": order}
-    return Term(operator, 0.0, lower, weight, kind="periodic", given=given)
+    return Term(operator, side.of(value), side.region, weight, kind="robin", given=given)
 
 
 def Initial(
     value: Values,
-    box: Box,
+    box: Box | Product,
     velocity: Values | None = None,
-    time: int = 0,
+    time: int | None = None,
     *,
     weight: float = 1.0,
 ) -> Term:
@@ -143,10 +127,17 @@ def Initial(
     Args:
         value, velocity: (m,) in the units of u, and in those over time. Of several components
             give at least one of the two as a vector.
-        box: space and time together. time: the coordinate that is time.
+        box: space and time together, a Box or shape * time. time: the coordinate that is time, by
+            default the first of a Box, and that of `shape * time`.
 
     Raises: RegionError for a time that the box does not have.
     """
+    if not isinstance(box, Box | Product):
+        raise ProblemError(
+            f"Initial: {box!r}: expected space and time together, a Box or shape * Interval(0, 1)."
+        )
+    if time is None:
+        time = box.time if isinstance(box, Product) else 0
     value, region = as_field(value, "Initial: value"), box.start(time)
     if velocity is None:
         operator, target = identity, value
@@ -170,7 +161,7 @@ def continued(term: Term, before: Field) -> Term:
 
 def _with_velocity(time: int) -> Operator:
     def operator(u: Field) -> Field:
-        def both(x: Float[Array, " d"]) -> Float[Array, " rows"]:
+        def both(x: Float[Array, " d"]) -> Inexact[Array, " rows"]:
             along = jnp.eye(x.size, dtype=x.dtype)[time]
             return jnp.concatenate(jax.jvp(u, (x,), (along,)))
 
@@ -183,6 +174,36 @@ def _both(value: Field, velocity: Field) -> Field:
     return lambda x: jnp.concatenate(jnp.broadcast_arrays(value(x), velocity(x)))
 
 
-def _check_normal(region: Region) -> None:
-    """Raise the region's own error where it has no normal, before anything is traced."""
-    jax.eval_shape(region.normal, jnp.zeros(region.dim))
+@dataclass(frozen=True)
+class Sided:
+    """A boundary with the outward normal at each of its points: found at x where jax can, else
+    beside it in the rows (x, n) of the region."""
+
+    region: Region
+    boundary: Region
+
+    def at(self, row: Float[Array, " columns"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+        """The point of a row, and the normal there."""
+        d = self.boundary.dim
+        if row.size > d:
+            return row[:d], row[d : 2 * d]
+        return row, self.boundary.normal(row)
+
+    def of(self, field: Field) -> Field:
+        """A field as a function of a row."""
+        if self.region is self.boundary:
+            return field
+        return lambda row: field(row[: self.boundary.dim])
+
+
+def sided(region: Region) -> Sided:
+    """A region with its normals.
+
+    Raises: RegionError where it has none.
+    """
+    if isinstance(region, Cloud):
+        return Sided(region.oriented(), region)
+    if isinstance(region, Boundary) and not region.traced:
+        return Sided(Oriented(region), region)
+    jax.eval_shape(region.normal, jnp.zeros(region.dim))  # the region's own error, before tracing
+    return Sided(region, region)

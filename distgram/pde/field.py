@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Inexact
 
 from distgram.errors import ProblemError
 
-Vector = Float[Array, " m"]
+Vector = Inexact[Array, " m"]  # complex in a problem for `complex_field` only
 Field = Callable[[Float[Array, " d"]], Vector]
 Operator = Callable[[Field], Field]
 
@@ -32,7 +32,8 @@ class Constant:
     value: jax.Array | np.ndarray
 
     def __call__(self, x: Float[Array | np.ndarray, " d"]) -> Vector:
-        return jnp.atleast_1d(jnp.asarray(self.value, x.dtype))
+        kind = None if np.iscomplexobj(self.value) else x.dtype
+        return jnp.atleast_1d(jnp.asarray(self.value, kind))
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,15 @@ def as_field(values: Values, what: str) -> Field:
     if callable(values):
         return VectorField(values)
     given = getattr(values, "dtype", None)
-    if given is not None and jnp.issubdtype(given, jnp.inexact) and given != np.float64:
+    full = (np.float64, np.complex128)
+    if given is not None and jnp.issubdtype(given, jnp.inexact) and given not in full:
         raise ProblemError(
             f"{what} is of {given}: expected float64, as of numpy; jax makes such arrays where "
             "jax_enable_x64 is set, which distgram.solve does for all that comes after it."
         )
     try:  # in numpy: jax would round to float32 where float64 is not turned on yet
-        numbers = values if isinstance(values, jax.Array) else np.asarray(values, np.float64)
+        kind = np.complex128 if np.iscomplexobj(values) else np.float64  # see complex_field
+        numbers = values if isinstance(values, jax.Array) else np.asarray(values, kind)
     except (TypeError, ValueError):
         numbers = None
     if values is None:  # numpy's word for it is nan

@@ -15,7 +15,7 @@ import folx
 import jax
 import jax.numpy as jnp
 from folx.api import FwdJacobian, FwdLaplArray
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Inexact
 
 from distgram.errors import OperatorError, ProblemError
 from distgram.geometry.regions import Region
@@ -77,7 +77,7 @@ def time_derivative(u: Field, axis: int = 0) -> Field:
 def gradient(u: Field) -> Field:
     """All first derivatives, shape (m d,): entry i d + k is du_i/dx_k; the gradient for m = 1."""
 
-    def derivative(x: Float[Array, " d"]) -> Float[Array, " md"]:
+    def derivative(x: Float[Array, " d"]) -> Inexact[Array, " md"]:
         return jax.jacfwd(u)(x).reshape(-1)
 
     return derivative
@@ -101,7 +101,7 @@ def divergence(u: Field) -> Field:
     Raises: OperatorError where m differs from d.
     """
 
-    def derivative(x: Float[Array, " d"]) -> Float[Array, " 1"]:
+    def derivative(x: Float[Array, " d"]) -> Inexact[Array, " 1"]:
         jacobian = jax.jacfwd(u)(x)
         if jacobian.shape[0] != jacobian.shape[1]:
             raise OperatorError(
@@ -127,13 +127,13 @@ def laplacian(u: Field, axes: Sequence[int] | None = None) -> Field:
 
 def value_gradient_laplacian(
     u: Field, axes: Sequence[int] | None = None
-) -> Callable[[Float[Array, " d"]], tuple[Vector, Float[Array, "m k"], Vector]]:
+) -> Callable[[Float[Array, " d"]], tuple[Vector, Inexact[Array, "m k"], Vector]]:
     """u, its first derivatives and its Laplacian over `axes` (None: all k = d) from one pass.
 
     Gives values of shapes (m,), (m, k), (m,).
     """
 
-    def derivative(x: Float[Array, " d"]) -> tuple[Vector, Float[Array, "m k"], Vector]:
+    def derivative(x: Float[Array, " d"]) -> tuple[Vector, Inexact[Array, "m k"], Vector]:
         u0, first, second = _forward(u, x, _directions(x, axes), jnp.zeros_like(x))
         return u0, first.T, second
 
@@ -182,7 +182,7 @@ def along_curve(
 
 def _forward(
     u: Field, x: Float[Array, " d"], directions: Float[Array, "k d"], drift: Float[Array, " d"]
-) -> tuple[Vector, Float[Array, "k m"], Vector]:
+) -> tuple[Vector, Inexact[Array, "k m"], Vector]:
     """u,  v_k . grad u,  and  sum_k v_k . (Hess u) v_k + drift . grad u,  in one forward pass.
 
     The forward Laplacian, started with the derivatives of x given instead of those of the

@@ -14,13 +14,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from distgram.errors import ProblemError, nearest
-from distgram.geometry.regions import Box, Region, Sites
+from distgram.geometry.boundary import Boundary, Oriented
+from distgram.geometry.region import Domain, Region
+from distgram.geometry.regions import Sites
 from distgram.pde.field import Constant, Field, Operator, Values, as_field
 from distgram.pde.operators import as_operator
 
-KINDS = ("equation", "dirichlet", "neumann", "robin", "periodic", "initial", "data")
+KINDS = (
+    *("equation", "dirichlet", "neumann", "robin", "periodic", "initial", "data"),
+    *("interface", "integral"),
+)
 
 
 @dataclass(frozen=True, init=False)
@@ -99,7 +105,8 @@ class HardConstraint:
 class Reference:
     """Trusted values of the solution: u at x, of shapes (n, m) and (n, d).
 
-    grid: the axes of which x is the tensor product in 'ij' order, for pictures; () if x is none.
+    `grid` holds the axes when x is their tensor product in 'ij' order (for pictures), else (). What
+    is not finite is not compared: nan where a point is outside, or an output has no meaning.
     """
 
     x: np.ndarray
@@ -118,7 +125,9 @@ class Problem:
         })
 
     Args:
-        domain: the box that contains all regions, d inputs in the order of `inputs`.
+        domain: where the solution is, a Box or another Domain with d inputs in the order of
+            `inputs`. It may be a box around the regions of the equations: an error is then that
+            where the equations hold.
         terms: the equations by name; their weighted mean squares add up to the loss. A sequence of
             Terms that have names, such as `problem.terms`, is accepted too.
         name: what reports call the problem.
@@ -135,7 +144,7 @@ class Problem:
         term.
     """
 
-    domain: Box
+    domain: Domain
     terms: tuple[Term, ...]
     name: str = "problem"
     exact: Field | None = None
@@ -148,7 +157,7 @@ class Problem:
 
     def __init__(
         self,
-        domain: Box,
+        domain: Domain,
         terms: Mapping[str, Term] | Iterable[Term],
         *,
         name: str = "problem",
@@ -160,8 +169,10 @@ class Problem:
         periods: Sequence[float | None] | None = None,
         time: int | None = None,
     ):
-        if not isinstance(domain, Box):
-            raise ProblemError(f"Problem {name!r}: domain = {domain!r}: expected a Box.")
+        if not isinstance(domain, Domain):
+            raise ProblemError(
+                f"Problem {name!r}: domain = {domain!r}: expected a Box or another Domain."
+            )
         if exact is not None:
             exact = as_field(exact, f"Problem {name!r}: exact")
             if isinstance(exact, Constant) and exact.value.ndim == 0:
@@ -177,8 +188,9 @@ class Problem:
         where = f"Problem {self.name!r}"
         names = [t.name for t in self.terms]
         for t in self.terms:
-            # a site of measurements has the measured values as further coordinates
-            if t.region.dim != self.dim and not isinstance(t.region, Sites):
+            # measured values, and normals, stand beside the coordinates of their points
+            beside = isinstance(t.region, Sites | Oriented)
+            if t.region.dim != self.dim and not beside:
                 raise ProblemError(
                     f"{where}, term {t.name!r}: its region has dimension "
                     f"{t.region.dim}, expected {self.dim}, the dimension of the domain."
@@ -213,23 +225,57 @@ class Problem:
         """The names of the components of the solution: u, or u1 ... um."""
         return ("u",) if self.outputs == 1 else tuple(f"u{i + 1}" for i in range(self.outputs))
 
-    def known(self, per_axis: int = 101) -> Reference | None:
-        """The evaluation set: the reference table, or the exact solution sampled on the domain.
+    @property
+    def _fields(self) -> list[Region]:
+        """The regions with an inside in which equations hold, as far as that is known of them."""
+        regions = [t.region for t in self.terms if t.kind == "equation"]
+        return [r for r in regions if not isinstance(r, Boundary | Oriented | Sites)]
 
-        Up to two dimensions a grid of `per_axis` nodes per axis, beyond that 10 000 Sobol points
-        (scrambled, seed 0). None where no solution is known.
+    @property
+    def _own(self) -> Region | None:
+        """A region of the user's own, of which only its points are known, where equations hold in
+        such only."""
+        fields = self._fields
+        return fields[0] if fields and not any(isinstance(r, Domain) for r in fields) else None
+
+    def inside(self, x: Float[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+        """Whether points are in the domain, and where one of the equations holds."""
+        held = [r.holds(x) for r in self._fields if isinstance(r, Domain)]
+        return self.domain.holds(x) & (np.any(held, axis=0) if held else True)
+
+    def places(self, n: int, seed: int) -> Float[np.ndarray, "_ d"]:
+        """About n points of a scrambled Sobol sequence, evenly where the equations hold."""
+        if self._own is not None:
+            return self._own.sample(n, seed, "sobol")
+        x = self.domain.sobol(n, seed)
+        inside = self.inside(x)
+        if inside.all() or not inside.any():
+            return x
+        more = self.domain.sobol(round(1.1 * n / inside.mean()) + 8, seed)
+        return more[self.inside(more)][:n]
+
+    def known(self, per_axis: int = 101) -> Reference | None:
+        """The evaluation set: the reference table, or the exact solution sampled where the
+        equations hold. An error is stated over its finite values.
+
+        Up to two dimensions a grid of `per_axis` nodes per axis, nan outside; beyond that, and in a
+        region of the user's own of which only points are known, 10 000 Sobol points (scrambled,
+        seed 0). None where no solution is known.
         """
         if self.reference is not None:
             return self.reference()
         if self.exact is None:
             return None
-        grid = self.domain.axes(per_axis) if self.dim <= 2 else ()
+        gridded = self.dim <= 2 and self._own is None
+        grid = self.domain.axes(per_axis) if gridded else ()
         if grid:
             x = np.stack([g.ravel() for g in np.meshgrid(*grid, indexing="ij")], axis=-1)
         else:
-            x = self.domain.sobol(10_000, seed=0)
-        u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x)))
-        return Reference(x, u.reshape(len(x), self.outputs), grid)
+            x = self.places(10_000, seed=0)
+        u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x))).reshape(len(x), self.outputs)
+        if grid and not (inside := self.inside(x)).all():
+            u = np.where(inside[:, None], u, np.nan)
+        return Reference(x, u, grid)
 
 
 def _named(problem: str, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Term, ...]:
@@ -250,7 +296,7 @@ def _named(problem: str, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Te
         if not isinstance(term, Term):
             raise ProblemError(
                 f"{where}, terms: got {type(term).__name__}: expected terms by name, each a Term "
-                "or a condition: Dirichlet, Initial, Neumann, Periodic or Robin."
+                "or a condition: Dirichlet, Initial, Interface, Neumann, Periodic or Robin."
             )
         if not isinstance(name, str) or not name:
             raise ProblemError(

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.errors import ProblemError, RegionError, require
+from distgram.geometry.clouds import Cloud
 from distgram.geometry.quadrature import quadrature
-from distgram.geometry.regions import Box, Sites
+from distgram.geometry.region import Domain
+from distgram.geometry.regions import Sites
 from distgram.geometry.samplers import QUADRATURES, SAMPLERS, generator
 from distgram.pde.measurements import Measurements
 from distgram.pde.problem import Field, Term
@@ -86,8 +88,10 @@ def fixed_count(term: Term) -> int | None:
 
 
 def variance(term: Term) -> np.ndarray | None:
-    """The variances of a data term's rows, which weigh as a density over the uniform one; None
-    elsewhere."""
+    """The variances of a data term's rows, which weigh as a density over the uniform one; the
+    density of a cloud's points; None elsewhere."""
+    if isinstance(term.region, Cloud):
+        return term.region.density
     return term.region.variance if isinstance(term.region, Measurements) else None
 
 
@@ -102,15 +106,16 @@ def weighted(term: Term, wanted: Draw) -> Term:
     integrating factor of u_t = rate u.
 
     Raises:
-        ProblemError: a decay along no coordinate of the term, or outside a Box.
+        ProblemError: a decay along no coordinate of the term, or on what is no Domain.
     """
     term = replace(term, weight=term.weight * wanted.weight)
     if wanted.decay is None:
         return term
     axis, rate, region = wanted.decay.axis, wanted.decay.rate, term.region
-    if not isinstance(region, Box):
+    if not isinstance(region, Domain):
         raise ProblemError(
-            f"points.{term.name}.decay: the region is a {type(region).__name__}; expected a Box."
+            f"points.{term.name}.decay: the region is a {type(region).__name__}: expected a Box or "
+            "another Domain."
         )
     if axis >= region.dim:
         raise ProblemError(
@@ -128,8 +133,8 @@ def draw(term: Term, wanted: Draw, key: Sequence[int]) -> tuple[np.ndarray, np.n
     """Points (n, d) of a term and their sampling density over the uniform one (n,), None: uniform.
 
     Raises:
-        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box, or
-        of quadrature nodes.
+        RegionError: a count that the sampler cannot give. ProblemError: a focus on what is no
+        Domain, or of quadrature nodes.
     """
     named, f = _named(f"points.{term.name}"), wanted.focus
     if wanted.sampler in QUADRATURES:
@@ -143,10 +148,10 @@ def draw(term: Term, wanted: Draw, key: Sequence[int]) -> tuple[np.ndarray, np.n
     if f is None:
         with named:
             return term.region.sample(wanted.count, key, wanted.sampler), variance(term)
-    if not isinstance(term.region, Box):
+    if not isinstance(term.region, Domain):
         raise ProblemError(
-            f"points.{term.name}.focus: the region is a {type(term.region).__name__}; "
-            "expected a Box."
+            f"points.{term.name}.focus: the region is a {type(term.region).__name__}: expected a "
+            "Box or another Domain."
         )
     with named:
         return term.region.sample_focused(

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from distgram.geometry.regions import Box
+from distgram.geometry.region import Domain
 from distgram.pde.problem import Problem, Term
 from distgram.report.curves import (
     BLACK,
@@ -284,14 +284,14 @@ class ResidualMap(NamedTuple):
 
     @property
     def rms(self) -> float:
-        """Root mean square over the grid."""
-        return float(np.sqrt(np.mean(self.residual**2)))
+        """Root mean square over the nodes that are inside."""
+        return float(np.sqrt(np.nanmean(self.residual**2)))
 
 
 def residual_maps(
     solution: Evaluated, field: Arrays, per_axis: int = PER_AXIS
 ) -> dict[str, ResidualMap]:
-    """The map of every term on a two-dimensional box that has points.
+    """The map of every term on a two-dimensional domain that has points, nan outside.
 
     An overfitted solution satisfies the equation at the points and not between them; where points
     lie on lines, the residual is small along these lines only. Source: Schwencke, Rousselot,
@@ -307,13 +307,14 @@ def residual_maps(
     maps = {}
     for term in problem.terms:
         region = term.region
-        if term.name not in drawn or not isinstance(region, Box):
+        if term.name not in drawn or not isinstance(region, Domain):
             continue
         axes = region.axes(per_axis)
         x = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=-1)
         # a line of the grid at a time: operators may need much memory a point
         r = np.concatenate([solution.residual(term, line) for line in np.split(x, per_axis)])
-        size = np.linalg.norm(r, axis=1).reshape(per_axis, per_axis)
+        size = np.where(region.holds(x), np.linalg.norm(r, axis=1), np.nan)
+        size = size.reshape(per_axis, per_axis)
         maps[term.name] = ResidualMap((axes[0], axes[1]), size, drawn[term.name], (a, b))
     return maps
 

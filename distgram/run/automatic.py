@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distgram.errors import ProblemError
+from distgram.geometry.boundary import Boundary, Oriented
 from distgram.geometry.regions import Faces
 from distgram.linalg.rows import Points
 from distgram.net.mlp import MLP
@@ -89,22 +90,31 @@ def _points(problem: Problem, hidden: tuple[int, ...]) -> dict[str, Draw]:
     d, periods = problem.dim, problem.periods or (None,) * problem.dim
     sizes = [sum(2 if period else 1 for period in periods), *hidden, problem.outputs]
     parameters = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-    inside = [t for t in problem.terms if fixed_count(t) is None and not _on_faces(t)]
+    inside = [t for t in problem.terms if fixed_count(t) is None and not _on_boundary(t)]
     count = round(ROWS_PER_PARAMETER * parameters / max(len(inside), 1))
     draws = {}
     for term in problem.terms:
         if (fixed := fixed_count(term)) is not None:
             draws[term.name] = Draw(fixed)
-        elif isinstance(term.region, Faces):
-            faces = len(term.region.faces)
+        elif isinstance(term.region, Boundary | Oriented):
+            faces = _faces(problem, term.region)
             draws[term.name] = Draw(round(2.5 * count**0.5) * faces if d <= 2 else count // 2)
         else:
             draws[term.name] = Draw(count)
     return draws
 
 
-def _on_faces(term: Term) -> bool:
-    return isinstance(term.region, Faces)
+def _faces(problem: Problem, boundary: Boundary | Oriented) -> int:
+    """The number of faces of a boundary; of one that is not that of a box its length in sides of a
+    square as large as the domain, and one for each of its pieces at least."""
+    if isinstance(boundary, Faces):
+        return len(boundary.faces)
+    side = problem.domain.measure() ** (1 / problem.dim)
+    return max(len(boundary.pieces), round(boundary.measure() / side ** (problem.dim - 1)))
+
+
+def _on_boundary(term: Term) -> bool:
+    return isinstance(term.region, Boundary | Oriented)
 
 
 def _can_be_cut(problem: Problem) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +25,13 @@ from distgram.points.draw import Draw, draw, draw_held_out, probe
 from distgram.run.setup import Setup
 from distgram.run.slabs import slab
 
+log = logging.getLogger("distgram")
+
 # Where files are that are none of the user's.
 OURS = (str(Path(__file__).parents[1]), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")))
+
+# The conditions that know of a constant: where one of them is there, the solution is determined.
+FIXING = ("dirichlet", "robin", "initial", "data")
 
 MOST_SLABS = 10_000  # each is checked before the first is solved
 
@@ -117,7 +124,11 @@ def check_target(problem: Problem, term: Term, x: np.ndarray) -> None:
 
 
 def check_exact(problem: Problem) -> None:
-    """Check the shape of the exact solution, where there is one."""
+    """Check the shape of the exact solution, where there is one, and that something is known.
+
+    Raises:
+        ProblemError: an exact solution or a reference that is finite nowhere.
+    """
     if problem.exact is not None:
         x = jnp.asarray(problem.domain.lower, jnp.float64)
         where = f"problem {problem.name!r}"
@@ -128,13 +139,48 @@ def check_exact(problem: Problem) -> None:
                 f"({problem.outputs},), one entry per component of u."
             )
     known = problem.known()
-    if known is not None and not (finite := np.isfinite(known.u).all(axis=1)).all():
-        what = "exact solution" if problem.reference is None else "reference"
+    if known is None:
+        return
+    where = f"problem {problem.name!r}: the "
+    where += "exact solution" if problem.reference is None else "reference"
+    finite, within = np.isfinite(known.u), problem.inside(known.x)
+    missing = within & ~finite.all(axis=1)
+    if not missing.any():
+        return
+    first = known.x[np.argmax(missing)].tolist()
+    if not finite.any(axis=0).all():
         raise ProblemError(
-            f"problem {problem.name!r}: the {what} is not finite at "
-            f"x = {known.x[np.argmin(finite)].tolist()}: expected a number at every point where "
-            "it is compared; leave it out, or give a reference where it is known."
+            f"{where} is not finite at x = {first}, nor elsewhere: expected a number at some "
+            "points for each output; leave it out, or give a reference where it is known."
         )
+    _say_once(
+        f"{where} is not finite at {missing.sum()} of {within.sum()} points, first at x = {first}: "
+        "these are not compared."
+    )
+
+
+@cache
+def _say_once(line: str) -> None:
+    log.warning(line)
+
+
+def free_constants(problem: Problem, model: FlatModel) -> tuple[int, ...]:
+    """The outputs to which a constant can be added without any term noticing it, as where all
+    conditions are of Neumann: such a solution is determined up to a constant.
+
+    By trial: D[u + 1] = D[u] at points of every term, for u the network at its first parameters.
+    """
+    if any(t.kind in FIXING and t.given.get("component") is None for t in problem.terms):
+        return ()
+    u, eye = model.field(model.theta0), np.eye(problem.outputs)
+
+    def unmoved(term: Term, i: int) -> bool:
+        x = jnp.asarray(probe(term, 16)[:16])
+        change = jax.vmap(lambda x: term.operator(lambda y: u(y) + eye[i])(x))(x)
+        same = jax.vmap(term.operator(u))(x)
+        return bool(jnp.all(jnp.abs(change - same) <= 1e-9 * (1.0 + jnp.abs(same))))
+
+    return tuple(i for i in range(problem.outputs) if all(unmoved(t, i) for t in problem.terms))
 
 
 def _traced(
@@ -165,7 +211,7 @@ def _traced(
     if jnp.issubdtype(found.dtype, jnp.complexfloating):
         raise ProblemError(
             f"{where}: the {what} is complex: expected two real outputs, the real and the "
-            "imaginary part, and as many equations."
+            "imaginary part, and as many equations; distgram.complex_field(problem) makes them."
         )
     if lower:
         raise ProblemError(
@@ -215,7 +261,7 @@ def check_points(terms: Sequence[Term], wanted: Mapping[str, Draw], held_out: in
     """Check that every term gets its points, those held out as well.
 
     Raises:
-        RegionError: a count that the sampler cannot give. ProblemError: a focus outside a Box.
+        RegionError: a count that the sampler cannot give. ProblemError: a focus on no Domain.
     """
     for term in terms:
         draw(term, wanted[term.name], [0])

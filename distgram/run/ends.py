@@ -243,7 +243,8 @@ class Result:
     whose residual has not fallen. seconds_by_part: what the seconds of solving were
     spent on. error_estimate: of the relative L2 error, made without a
     solution (`run.estimate`). overfitted: the terms whose held-out residual has
-    parted from that on the points; unknown: estimates of coefficients by name.
+    parted from that on the points; unknown: estimates of coefficients by name. errors: the relative
+    L2 error of each of several outputs. modulo: the outputs that are determined up to a constant.
     """
 
     problem: str
@@ -268,6 +269,8 @@ class Result:
     slabs: list[dict[str, Any]] | None = None
     tolerance: float | None = None
     unmoved: list[str] = field(default_factory=list)
+    errors: dict[str, float | None] = field(default_factory=dict)
+    modulo: list[str] = field(default_factory=list)
 
     @property
     def success(self) -> bool:
@@ -308,7 +311,7 @@ class Result:
 
     def values(self) -> dict[str, Any]:
         """What result.json holds: all but the number of the signal; slabs and unknowns if any."""
-        optional = ("slabs", "unknown", "tolerance", "unmoved")
+        optional = ("slabs", "unknown", "tolerance", "unmoved", "errors", "modulo")
         left_out = ["signal", *(key for key in optional if not getattr(self, key))]
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 

@@ -31,7 +31,7 @@ from distgram.run.ends import (
 )
 from distgram.run.estimate import estimate, handed_on, keep, rms
 from distgram.run.inference import stated
-from distgram.run.measure import Measure, errors
+from distgram.run.measure import Measure, errors, errors_by_output
 from distgram.run.solution import Solution, solution_of
 from distgram.run.stage import Stage
 from distgram.run.state import State, arrays, bare_points, key_at, meta
@@ -195,7 +195,15 @@ class Session:
         """Close the run and give its solution."""
         row = self.end_slab(measure, stage, state, moment)
         arrays = measure.solution(state.best_theta)
-        row |= over_slabs(self.slabs) | errors(arrays["u"], arrays.get("reference"))
+        compared, free = (arrays["u"], arrays.get("reference")), measure.free
+        row |= over_slabs(self.slabs) | errors(*compared, free)
+        names = stage.problem.output_names
+        modulo = [names[i] for i in free]
+        if modulo:
+            self.listener.say(
+                f"{', '.join(modulo)}: no term determines its mean: the solution is one of many "
+                "that differ by a constant, and errors are stated without it"
+            )
         result = Result(
             problem=stage.problem.name,
             rule=stage.setup.rule.name,
@@ -219,6 +227,8 @@ class Session:
             slabs=self.slabs if stage.setup.slabs else None,
             tolerance=stage.setup.limits.tolerance,
             unmoved=unmoved(self.first_row, row, state.step),
+            errors=errors_by_output(*compared, names, free),
+            modulo=modulo,
         )
         self.recorder.finish(result.values(), arrays, bare_points(stage, state))
         if self.checkpoints is not None:

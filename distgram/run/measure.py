@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from distgram.linalg.rows import Points
 from distgram.net.unknown import coefficients
 from distgram.pde.problem import Problem, Reference
+from distgram.run.checks import free_constants
 from distgram.run.estimate import POINTS
 from distgram.run.slabs import by_slab, until
 from distgram.run.slices import slices
@@ -48,7 +49,8 @@ class Measure:
             places = len(self._x if whole else _places(stage.whole, stage.whole.known()))
         spare = np.tile(stage.problem.domain.lower, (max(places - len(self._x), 0), 1))
         self._padded = jnp.asarray(np.concatenate([self._x, spare]))
-        self._compared = jnp.asarray(stage.problem.domain.sobol(POINTS, seed=1))
+        self._compared = jnp.asarray(stage.problem.places(POINTS, seed=1))
+        self.free = list(free_constants(stage.problem, stage.model))
 
         def measure(residual, theta, points, held_out, x, compared):
             return (
@@ -96,7 +98,8 @@ class Measure:
         held_out = self._stage.held_out(key)
         args = (theta, points, held_out, self._padded, self._compared)
         train, held, u, self.compared = self._measure(self._stage.residual, *args)
-        self._u, self.compared = np.asarray(u)[: len(self._x)], np.asarray(self.compared)
+        self._u, self.compared = np.asarray(u)[: len(self._x)], np.array(self.compared)
+        self.compared[:, self.free] -= self.compared[:, self.free].mean(axis=0)
         self.loss = float(np.sum(train))
         factors = np.array([self._stage.balance.get(name, 1.0) for name in self._names])
         train, held = np.asarray(train) / factors, np.asarray(held) / factors
@@ -105,7 +108,7 @@ class Measure:
             "terms": dict(zip(self._names, train.tolist(), strict=True)),
             "heldout_residual": float(held.sum()),
             "heldout_terms": dict(zip(self._names, held.tolist(), strict=True)),
-            **errors(self._u, None if self._known is None else self._known.u),
+            **errors(self._u, None if self._known is None else self._known.u, self.free),
             **({"unknown": found} if (found := coefficients(self._stage.model, theta)) else {}),
         }
 
@@ -130,6 +133,8 @@ class Measure:
             known = problem.known()
             x = _places(problem, known)
             u = by_slab(stage.parts, x, at)
+        if known is not None and known.grid and not (inside := problem.inside(x)).all():
+            u = np.where(inside[:, None], u, np.nan)
         names = problem.inputs or tuple(f"x{i + 1}" for i in range(problem.dim))
         out = {"x": x, "u": u, "names": np.asarray(names)}
         if known is not None:
@@ -140,19 +145,48 @@ class Measure:
         return out
 
 
-def errors(u: Float[np.ndarray, "n m"], known: Float[np.ndarray, "n m"] | None) -> dict[str, Any]:
-    """The rms of u - u*, absolute and relative to that of u*; None where u* is not known at any
-    point, the relative one also where u* = 0."""
+def errors(
+    u: Float[np.ndarray, "n m"],
+    known: Float[np.ndarray, "n m"] | None,
+    free: Sequence[int] = (),
+) -> dict[str, Any]:
+    """The rms of u - u*, absolute and relative to that of u*, over the finite values of u*; None
+    where there are none, the relative one also where u* = 0.
+
+    Args: free: the outputs that are determined up to a constant, whose means are left out.
+    """
     l2 = relative = None
-    if known is not None and len(known):
+    if known is not None and (finite := np.isfinite(known)).any():
         with np.errstate(over="ignore", invalid="ignore"):  # a run that blew up: inf or nan
-            l2 = float(np.sqrt(np.mean((u - known) ** 2)))
-        size = float(np.sqrt(np.mean(known**2)))
-        relative = l2 / size if size > 0 else None
+            off = np.where(finite, u - known, 0.0)
+            size = np.where(finite, known, 0.0)
+            for values in (off, size):
+                mean = values.sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
+                values[:, free] -= np.where(finite, mean, 0.0)[:, free]
+            l2 = float(np.sqrt(np.sum(off**2) / finite.sum()))
+        of_known = float(np.sqrt(np.sum(size**2) / finite.sum()))
+        relative = l2 / of_known if of_known > 0 else None
     return {"l2_error": l2, "relative_l2_error": relative}
+
+
+def errors_by_output(
+    u: Float[np.ndarray, "n m"],
+    known: Float[np.ndarray, "n m"] | None,
+    names: Sequence[str],
+    free: Sequence[int] = (),
+) -> dict[str, float | None]:
+    """The relative L2 error of each of several outputs, by name; absolute where u* = 0."""
+    if known is None or len(names) < 2:
+        return {}
+    found = {}
+    for i, name in enumerate(names):
+        one = errors(u[:, i : i + 1], known[:, i : i + 1], [0] if i in free else [])
+        error = one["relative_l2_error"]
+        found[name] = one["l2_error"] if error is None else error
+    return found
 
 
 def _places(problem: Problem, known: Reference | None) -> Float[np.ndarray, "n d"]:
     """The evaluation set: where the solution is known, else 10 000 Sobol points."""
-    x = known.x if known is not None else problem.domain.sobol(10_000, seed=0)
+    x = known.x if known is not None else problem.places(10_000, seed=0)
     return np.asarray(x, np.float64)

@@ -12,6 +12,7 @@ import jax
 from flax import nnx
 
 from distgram.errors import ProblemError, RegionError, UserError, require
+from distgram.geometry.regions import Box
 from distgram.linalg.factorization import Factorization
 from distgram.net.mlp import MLP
 from distgram.net.network import Network
@@ -277,6 +278,8 @@ def describe(setup: Setup) -> dict[str, Any]:
             "terms": [term.name for term in problem.terms],
         }
     }
+    if not isinstance(problem.domain, Box):  # of a box its bounds say all
+        tables["problem"]["domain"] = repr(problem.domain)
     network = setup.network
     model: dict[str, Any] = _words(network)
     if not isinstance(network, MLP):

@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from distgram.errors import ProblemError
-from distgram.geometry.regions import Box, Faces, Region
+from distgram.geometry.region import Domain, Region
 from distgram.net.network import FlatModel
 from distgram.pde.conditions import continued
 from distgram.pde.field import Field
@@ -68,23 +68,22 @@ def slab(problem: Problem, t0: float, t1: float, before: Field | None) -> Proble
         ProblemError: it cannot be cut: a term that is neither at the first instant nor at all
             times, or a hard constraint of more than the initial values.
     """
-    axis, box = _axis(problem), problem.domain
-
-    def cut(box: Box) -> Box:
-        lower, upper = list(box.lower), list(box.upper)
-        lower[axis], upper[axis] = t0, t1
-        return Box(tuple(lower), tuple(upper))
-
-    terms = []
+    axis, terms = _axis(problem), []
+    domain = problem.domain.during(axis, t0, t1)
+    if not isinstance(domain, Domain):
+        raise ProblemError(
+            f"problem {problem.name!r}: [time] cannot cut its domain: expected a Box, or shape * "
+            f"time with time the coordinate {axis}, got {type(problem.domain).__name__}."
+        )
     for term in problem.terms:
-        part = replace(term, region=_cut(problem, term, cut))
+        part = replace(term, region=_cut(problem, term, t0, t1))
         if before is not None and _is_initial(problem, term):
             part = continued(part, before)
         terms.append(part)
     known = problem.exact is not None or problem.reference is not None
     return replace(
         problem,
-        domain=cut(box),
+        domain=domain,
         terms=tuple(terms),
         reference=partial(known_during, problem, t0, t1) if known else None,
         constraint=_constraint(problem, t0, before),
@@ -136,7 +135,7 @@ def march(
     return tuple(out)
 
 
-def placed(model: FlatModel, axis: int, base: Box, begin: Any, end: Any) -> FlatModel:
+def placed(model: FlatModel, axis: int, base: Domain, begin: Any, end: Any) -> FlatModel:
     """A model made for one slab in the slab from `begin` to `end`: it sees the time at which its
     own slab would be as far on."""
     rate = float(base.lengths[axis]) / (end - begin)
@@ -259,24 +258,21 @@ def _interval(problem: Problem) -> tuple[float, float]:
 
 
 def _is_initial(problem: Problem, term: Term) -> bool:
-    return isinstance(term.region, Faces) and term.region.faces == ((_axis(problem), 0),)
+    return term.region.begins(_axis(problem))
 
 
-def _cut(problem: Problem, term: Term, cut: Callable[[Box], Box]) -> Region:
+def _cut(problem: Problem, term: Term, t0: float, t1: float) -> Region:
     """The region of a term in a slab."""
-    axis, region = _axis(problem), term.region
-    box = region.box if isinstance(region, Faces) else region
-    if isinstance(box, Box) and (box.lower[axis], box.upper[axis]) == _interval(problem):
-        if isinstance(region, Box):
-            return cut(region)
-        if isinstance(region, Faces):
-            if _is_initial(problem, term) or all(a != axis for a, _ in region.faces):
-                return Faces(cut(region.box), region.faces)
-    raise ProblemError(
-        f"problem {problem.name!r}, term {term.name!r}: [time] cannot cut it: expected a region at "
-        "all times (a Box, or Faces of its sides in space) or at the first instant alone "
-        f"(Faces of ({axis}, 0)), got {type(region).__name__}."
-    )
+    axis, region, span = _axis(problem), term.region, term.region.span
+    whole = span is None or (span[0][axis], span[1][axis]) == _interval(problem)
+    part = region.during(axis, t0, t1) if whole else None
+    if part is None:
+        raise ProblemError(
+            f"problem {problem.name!r}, term {term.name!r}: [time] cannot cut it: expected a "
+            "region at all times (a Box, Faces of its sides in space, or shape * time and its "
+            f"walls) or at the first instant alone (its start), got {type(region).__name__}."
+        )
+    return part
 
 
 def _constraint(problem: Problem, t0: float, before: Field | None) -> HardConstraint | None:

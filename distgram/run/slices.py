@@ -34,7 +34,7 @@ def slices(problem: Problem, values: Values) -> dict[str, np.ndarray]:
     Returns:
         slice_axes (s, 2), the coordinates of each plane; slice_nodes (d, NODES) and slice_at (d,),
         the nodes and the centre of every coordinate; slice_u (s, NODES, NODES, m) in 'ij' order,
-        and slice_reference likewise where the exact solution is known.
+        nan outside, and slice_reference likewise where the exact solution is known.
     """
     pairs = planes(problem.dim)
     if not pairs:
@@ -47,8 +47,10 @@ def slices(problem: Problem, values: Values) -> dict[str, np.ndarray]:
     flat = x.reshape(-1, problem.dim)
     shape = (*x.shape[:3], problem.outputs)
     out = {"slice_axes": np.asarray(pairs), "slice_nodes": nodes, "slice_at": centre}
-    out["slice_u"] = np.asarray(values(flat)).reshape(shape)
+    inside = problem.inside(flat)[:, None]
+    out["slice_u"] = np.where(inside, np.asarray(values(flat)), np.nan).reshape(shape)
     if problem.exact is not None:
         exact = jax.vmap(problem.exact)(jnp.asarray(flat))
-        out["slice_reference"] = np.asarray(exact).reshape(shape)
+        exact = np.asarray(exact).reshape(len(flat), -1)
+        out["slice_reference"] = np.where(inside, exact, np.nan).reshape(shape)
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distgram.errors import ProblemError, nearest
-from distgram.geometry.regions import Faces
+from distgram.geometry.boundary import Boundary, Oriented
 from distgram.net.unknown import posed
 from distgram.pde.measurements import Measurements
 from distgram.pde.problem import Problem, Term
@@ -60,7 +60,7 @@ def default_draw(term: Term) -> Draw:
     fixed = fixed_count(term)
     if fixed is not None:
         return Draw(fixed)
-    low = term.region.dim <= 2
-    if isinstance(term.region, Faces):
+    low = (term.region.boundary if isinstance(term.region, Oriented) else term.region).dim <= 2
+    if isinstance(term.region, Boundary | Oriented):
         return Draw(256 if low else 1024)
     return Draw(2048 if low else 8192)

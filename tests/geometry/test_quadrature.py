@@ -100,7 +100,7 @@ def test_what_cannot_be_is_named():
         draw(interior, Draw(**wanted), [0])
     with pytest.raises(RegionError, match="Faces: n=10 .*nearest are 8 and 12"):
         quadrature(Faces(BOX), 10, "clenshaw_curtis")
-    with pytest.raises(RegionError, match="points.data: Sites: .*expected a Box or Faces"):
+    with pytest.raises(RegionError, match="points.data: Sites .*expected a Box"):
         draw(sites, Draw(**wanted), [0])
     with pytest.raises(ProblemError, match="points.interior.focus: .*gauss_legendre"):
         draw(interior, Draw(**wanted, focus=focus), [0])
