@@ -5,7 +5,7 @@ on the machine meets both; the least time of each step over some passes counts, 
 The parts are each compiled alone: the rows [J | r], the losses of one trial and of thirteen, rows
 and triangle, and the SVD of the triangle with its vectors, whether the step has one or not.
 
-    python tests/bench/trees.py BEFORE AFTER [--steps 40] [--passes 3] [--cases wave-sin ...] [--json]
+    python tests/bench/trees.py BEFORE AFTER [--steps 40] [--passes 3] [--cases wave-sin] [--json]
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Tree:
 
 
 def compare(case: str, roots: list[Path], steps: int, passes: int) -> list[dict]:
-    """Of each tree: sizes, seconds of compiling, mean seconds a step, the loss at the end, parts."""
+    """Of each tree: sizes, seconds of compiling and of a step, the loss at the end, parts."""
     trees = [Tree(root, case) for root in roots]
     least = [[float("inf")] * steps for _ in trees]
     parts: list[dict] = [{} for _ in trees]
