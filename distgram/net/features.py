@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distgram.errors import ModelError, require
+from distgram.net.sine import cosine, sine
 
 FEATURES = ("none", "normalize", "periodic", "fourier")
 
@@ -103,7 +104,7 @@ class Features:
         z = (2.0 * x - lower - upper) / (upper - lower)
         if self.kind == "fourier":
             phase = 2.0 * jnp.pi * (matrix @ z)
-            return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
+            return jnp.concatenate([cosine(phase), sine(phase)])
         parts = []
         for i in range(len(self.lower)):
             even, period = i in self.even, self._period(i)
@@ -111,7 +112,7 @@ class Features:
                 parts.append(2.0 * z[i : i + 1] ** 2 - 1.0 if even else z[i : i + 1])
             else:
                 phase = 2.0 * jnp.pi * jnp.arange(1, self.modes + 1) / period * x[i]
-                parts += [jnp.cos(phase)] if even else [jnp.cos(phase), jnp.sin(phase)]
+                parts += [cosine(phase)] if even else [cosine(phase), sine(phase)]
         return jnp.concatenate(
             parts + [self._stretched(s, x[s.axis])[None] for s in self.stretches]
         )
@@ -131,7 +132,7 @@ class Features:
             ends = [0.0, ends[1] ** 2]
 
         def q(x):
-            y = x - middle if wave is None else wave * jnp.sin((x - middle) / wave)
+            y = x - middle if wave is None else wave * sine((x - middle) / wave)
             return y**2 if even else y
 
         center = q(s.center)

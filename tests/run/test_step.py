@@ -157,3 +157,9 @@ def test_what_a_step_sees_and_does_agree(rule):
     assert float(seen.rce[0]) ** 2 == pytest.approx(losses[0], rel=1e-9)
     assert float(info.loss) == pytest.approx(losses[1], rel=1e-9)
     assert seen.rce.shape == (run.model.p + 1,) and np.all(np.diff(seen.rce) <= 0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_only_a_rule_that_asks_for_singular_values_has_an_svd(rule):
+    *_, step = ready(rule, 1)
+    assert ("gesdd" in step.as_text()) == (rule != "adaptive_ratio")
