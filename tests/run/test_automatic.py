@@ -233,7 +233,10 @@ def test_a_number_of_steps_ends_a_run_unless_a_tolerance_or_a_time_does():
         ({"fallen_step": 11}, False),  # the loss fell to a tenth a step less ago than it may
         ({"own": 0.9e-3}, False),  # half of time, half of the tolerance
         ({"own": 1.1e-3, "tolerance": None}, False),
-        ({"left": 9.0}, False),  # 10 s were spent on the slab
+        ({"left": 4.0}, False),  # 10 s were spent on the slab
+        # 50 steps, 4.5 s, for a tenth; from 1e-2 to 1e-3 it takes two of them
+        ({"fallen_step": 60, "left": 8.0}, True),
+        ({"fallen_step": 60, "left": 10.0}, False),
         ({"fallen_step": 110, "reason": "stalled"}, True),
         ({"reason": "time budget"}, False),
         ({"row": None}, False),
@@ -242,10 +245,8 @@ def test_a_number_of_steps_ends_a_run_unless_a_tolerance_or_a_time_does():
 def test_a_slab_that_rests_above_the_tolerance_is_cut(change, cuts):
     given = {"fallen_step": 10, "own": 1e-2, "tolerance": 2e-3, "left": 11.0, "row": {}} | change
     limits = dg.Limits(tolerance=given["tolerance"], time_budget_s=100.0)
-    stage = build_stage(
-        replace(cut(halve_after=100), slabs=Slabs(2, halve_after=100)), make_mesh(1)
-    )
-    stage = replace(stage, setup=replace(setup, limits=limits))
+    asked_for = replace(cut(), slabs=Slabs(2, halve_after=100), limits=limits)
+    stage = build_stage(asked_for, make_mesh(1))
     judge = Judge(limits, Clock(), [], lambda: False, part=stage.part)
     state = start(stage)._replace(step=110, fallen_step=given["fallen_step"], best_loss=0.0)
     asked = {key: given[key] for key in ("own", "left", "row")} | {"reason": given.get("reason")}
