@@ -174,7 +174,10 @@ __all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     """A name of the front door, imported when first asked for."""
     if name in _HOME_OF:
-        importlib.import_module("jax").config.update("jax_enable_x64", True)
+        if (
+            not _HOME_OF.keys() & globals().keys()
+        ):  # once: later it would hide that it is turned off
+            importlib.import_module("jax").config.update("jax_enable_x64", True)
         found = getattr(importlib.import_module(f"distgram.{_HOME_OF[name]}"), name)
         globals()[name] = found
         return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import jax
@@ -90,10 +91,12 @@ def new_folder(
         config: of the user's files. written: what config.toml is to hold. devices: of `prepare`.
 
     Raises:
-        as `folder.new`; ProblemError: the copies lack a file; the folder is then left empty.
+        as `folder.new`; ProblemError: the copies lack a file.
     """
     place = storage.of(run_dir)
     texts = {name: storage.folder(source).read_bytes() for name, source in files(config).items()}
+    if config.problem.file is not None:
+        _check_copies(config, texts, devices)
     with folder.new(run_dir, dump(written), force):
         for name, text in texts.items():
             place.make((run_dir / name).parent)
@@ -101,15 +104,27 @@ def new_folder(
         own = relocated(config, {name: str(run_dir / name) for name in texts})
         if own.problem.file is not None:
             trust.remember(run_dir, own.problem.file)
-            try:
-                prepare(own, devices)
-            except UserError as error:
-                folder.clear(run_dir)
-                raise ProblemError(
-                    f"{error} The run executes its own copy of {config.problem.file}: expected "
-                    "problem.files to name what it needs of its folder."
-                ) from error
         yield own
+
+
+def _check_copies(config: Config, texts: dict[str, bytes], devices: int | None) -> None:
+    """Check that the copies of a problem's files are enough, before a folder is made or replaced.
+
+    Raises:
+        ProblemError: they are not.
+    """
+    with tempfile.TemporaryDirectory(prefix="distgram-copies-") as made:
+        for name, text in texts.items():
+            copy = Path(made) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(text)
+        try:
+            prepare(relocated(config, {name: str(Path(made) / name) for name in texts}), devices)
+        except UserError as error:
+            raise ProblemError(
+                f"{error} A run executes its own copy of {config.problem.file}: expected "
+                "problem.files to name what that needs of its folder."
+            ) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from cli_runs import environment, metrics
 from distgram.store.checkpoint import newest, read_thetas
 
 ROOT = Path(__file__).parents[1]
-ROOM_GIB = 3  # that Ray leaves its workers in `little_memory`
+ROOM_GIB = 5  # that Ray leaves its workers in `little_memory`
 
 # Laplace's equation whose target can be told, by a file, to give NaN, to hang or to take ever more
 # memory in one process.

@@ -40,7 +40,7 @@ class File(Protocol):
 
 
 _MODULES: dict[str, ModuleType] = {}  # by the name that path and content give
-_BESIDE: dict[Path, dict[str, Path]] = {}  # by folder: modules that files of it have imported
+_BESIDE: dict[Path, set[Path]] = {}  # by folder: the modules that files of it have imported
 _READ: dict[Path, set[Path]] = {}  # by folder: files that it has read
 _reading: Path | None = None  # the folder of the file that is executed now
 _HOME = threading.RLock()
@@ -107,7 +107,7 @@ def beside(file: Path) -> dict[str, Path]:
     could, also within functions, and those that these import; the files that it has read while it
     was executed. The file itself is not among them."""
     folder = file.absolute().parent
-    found = {*_BESIDE.get(folder, {}).values(), *_READ.get(folder, ())}
+    found = {*_BESIDE.get(folder, ()), *_loaded(folder).values(), *_READ.get(folder, ())}
     found |= _imported(file.absolute(), folder)
     found = {path for path in found if path.is_file()} - {file.absolute()}
     return {str(path.relative_to(folder)): path for path in sorted(found)}
@@ -176,30 +176,39 @@ def at_home(file: File) -> Iterator[None]:
 
 @contextmanager
 def _folder_first(folder: Path) -> Iterator[None]:
-    """Let the modules of a folder be imported, before all others; afterwards behind all others."""
+    """Let the modules of a folder be imported, before all others; afterwards behind the libraries,
+    and before those of other such folders."""
     if folder not in _BESIDE:
-        _BESIDE[folder] = {}
+        _BESIDE[folder] = set()
         sys.path_importer_cache.pop(str(folder), None)
-    for other, modules in _BESIDE.items():
-        for name in modules if other != folder else ():
+    for other, known in _BESIDE.items():
+        for name, path in _loaded(other).items() if other != folder else ():
+            known.add(path)
             top = folder / name.partition(".")[0]
             if top.is_dir() or top.with_suffix(".py").is_file():
                 sys.modules.pop(name, None)
     importlib.invalidate_caches()  # a module beside it may be younger than the last look
-    before, path = set(sys.modules), str(folder)
-    sys.path.insert(0, path)
+    first = str(folder)
+    sys.path.insert(0, first)
     try:
         yield
     finally:
-        if path in sys.path:
-            sys.path.remove(path)
-        if path not in sys.path:
-            sys.path.append(path)
-        for name in set(sys.modules) - before:
-            module = folder.joinpath(*name.split("."))
-            found = getattr(sys.modules[name], "__file__", None)
-            if found in (f"{module}.py", str(module / "__init__.py")):
-                _BESIDE[folder][name] = Path(found)
+        sys.path[:] = [path for path in sys.path if path != first]
+        others = [k for k, path in enumerate(sys.path) if Path(path) in _BESIDE]
+        sys.path.insert(min(others, default=len(sys.path)), first)
+        _BESIDE[folder] |= set(_loaded(folder).values())
+
+
+def _loaded(folder: Path) -> dict[str, Path]:
+    """The modules of a folder that are imported now, by name."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(f"{folder}{os.sep}"):
+            path = folder.joinpath(*name.split("."))
+            if file in (f"{path}.py", str(path / "__init__.py")):
+                found[name] = Path(file)
+    return found
 
 
 def _finder(path: str) -> FileFinder:

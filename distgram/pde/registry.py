@@ -85,6 +85,9 @@ def file_builder(file: str | File) -> Build:
         raise ProblemError(f"{where}: no such file.")
     if file.suffix != ".py":
         raise ProblemError(f"{where}: expected a Python file (.py).")
+    # The first name of distgram sets float64: not within the file, which may not turn it off.
+    importlib.import_module("distgram").Problem  # noqa: B018
+    jax.config.update("jax_enable_x64", True)
     try:
         module = module_file.load(file)
     except KeyboardInterrupt:
@@ -96,6 +99,7 @@ def file_builder(file: str | File) -> Build:
         ) from error
     made = getattr(module, "problem", None)
     what = f"problem file {str(file)!r}"
+    _check_float64(what)
     if isinstance(made, Problem):
         return partial(_build, lambda: made, f"{what}, which defines a Problem and no function")
     if not callable(made):
@@ -127,11 +131,20 @@ def _build(function: Callable[..., Any], what: str, parameters: Mapping[str, Any
             )
     jax.config.update("jax_enable_x64", True)  # before the problem makes arrays
     problem = function(**parameters)
-    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        jax.config.update("jax_enable_x64", True)
-        raise ProblemError(f"{what}: it turns jax_enable_x64 off: expected all in float64.")
+    _check_float64(what)
     if not isinstance(problem, Problem):
         raise ProblemError(
             f"{what}: problem() returned {type(problem).__name__}, expected a Problem."
         )
     return problem
+
+
+def _check_float64(what: str) -> None:
+    """Set float64 again where a user's program has turned it off.
+
+    Raises:
+        ProblemError: it has.
+    """
+    if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        jax.config.update("jax_enable_x64", True)
+        raise ProblemError(f"{what}: it turns jax_enable_x64 off: expected all in float64.")

@@ -56,7 +56,7 @@ def new(run_dir: Folder, config: dict[str, Any], force: Force = False) -> Iterat
         with place.locked(run_dir / WRITER_LOCK, 0):
             _check_free(run_dir, force)  # again: another job may have begun in it
             try:
-                clear(run_dir)
+                _clear(run_dir)
                 place.write(run_dir / ENVIRONMENT, OURS)
                 place.write(run_dir / CONFIG, tomli_w.dumps(config).encode())
             except OSError as error:
@@ -132,7 +132,7 @@ def _is_ours(run_dir: Folder) -> bool:
         return False
 
 
-def clear(run_dir: Folder) -> None:
+def _clear(run_dir: Folder) -> None:
     """Remove all of a run but its locks, last the file by which its folder is known as one."""
     place = storage.of(run_dir)
     there = run_dir.iterdir() if run_dir.exists() else ()  # a bucket has no empty folders

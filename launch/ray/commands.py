@@ -220,7 +220,7 @@ def _serve(given: str, port: int, address: str | None, trust: bool) -> None:
                 print()
 
     if Path(given).is_dir():
-        return until_stopped(web.Folder(Path(given), trust))
+        return until_stopped(web.Folder(Path(given).absolute(), trust))
     found = False
     try:
         with cluster(address) as client:

@@ -127,9 +127,12 @@ def test_what_stands_beside_is_copied_and_a_moved_run_goes_on(folder, monkeypatc
 
 def test_the_copy_is_what_runs(folder):
     """From the first step on, whatever becomes of the user's files."""
-    parts = {"top": "from laws import k\nprint('executed', __file__)"}
-    ended, run = solve(folder, parts, {"laws.py": PARABOLA}), folder.path / "run"
-    assert ended.out.count(f"executed {run / 'problem' / 'rod.py'}") == 1
+    parts = {"top": "from laws import k\nprint('executed', __file__)", "inside": "import late"}
+    beside = {"laws.py": PARABOLA, "late.py": "print('late', __file__)"}
+    ended, run = solve(folder, parts, beside), folder.path / "run"
+    told = [line for line in ended.out.splitlines() if line.startswith(("executed", "late"))]
+    copies = run / "problem"
+    assert told[-2:] == [f"executed {copies / 'rod.py'}", f"late {copies / 'late.py'}"], told
     # six steps may solve it or not
     assert solve(folder, parts, {"laws.py": "k = lambda x: 1 + x"}, out="other").code in (0, 1)
     assert theta(run).shape == theta(folder.path / "other").shape
@@ -144,7 +147,7 @@ def test_a_file_that_is_read_while_tracing_has_to_be_named(folder):
     parts, beside, files = CASES["named"]
     sentence = solve(folder, parts, beside).sentence
     assert "k.csv" in sentence and "problem.files" in sentence
-    assert below(folder.path / "run") == set()
+    assert not (folder.path / "run").exists()
     shutil.rmtree(folder.path / "mine")
     assert solve(folder, parts, beside, files).code == 0
 

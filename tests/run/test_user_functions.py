@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cli_runs import TINY
+from cli_runs import TINY, environment
 
 import distgram as dg
 from distgram.errors import OperatorError, ProblemError
@@ -97,6 +99,22 @@ def test_a_function_that_cannot_be_used_is_named(folder, part, code, words):
     for word in words:
         assert word in sentence, sentence
     assert folder.folders() == []
+
+
+@pytest.mark.parametrize("name", ["first", "at-once"])
+def test_a_file_that_turns_float64_off_is_named_from_the_first_time_on(folder, name):
+    """The first name of distgram that a process takes sets it."""
+    off = "import jax\nimport distgram as dg\nsquare = dg.Box((0, 0), (1, 1))\ndef problem():\n"
+    off += "    jax.config.update('jax_enable_x64', False)\n"
+    off += "    edge = dg.Dirichlet(0.0, square.boundary)\n"
+    off += "    return dg.Problem(square, {'edge': edge})\n"
+    if name == "at-once":
+        off = "import jax\njax.config.update('jax_enable_x64', False)\n"
+        off += "from distgram.pde.problems.laplace2d import laplace2d as problem\n"
+    folder.write("off.py", off)
+    command = [sys.executable, "-m", "distgram_launch.cli", "check", str(folder.path / "off.py")]
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert ended.returncode == 2 and "turns jax_enable_x64 off" in ended.stderr, ended
 
 
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype float64")

@@ -179,3 +179,23 @@ def test_a_problem_file_on_gs(folder, bucket):
     bucket.put("mine/problem.py", b"def problem(:\n", {})
     sentence = folder.solve(text=text, out="other").sentence
     assert "mine/problem.py" in sentence and "SyntaxError" in sentence and "line 1" in sentence
+
+
+def test_a_problem_with_files_beside_it_in_a_run_on_gs(folder, bucket):
+    """The copies in the bucket are what runs, and are enough to load it."""
+    folder.write("laws.py", "from distgram.pde.problems.laplace2d import laplace2d\n")
+    folder.write("name.txt", "mine")
+    body = "from laws import laplace2d as problem\n"
+    body += "from pathlib import Path\nprint(Path('name.txt').read_text(), __file__)\n"
+    mine = folder.write("mine.py", body)
+    config = folder.write("tiny.toml", TINY.replace('name = "laplace2d"', 'file = "mine.py"'))
+    run = url("beside")
+    ended = folder.call("solve", config, "--out", run, "--devices", 1, "--set", "run.steps=2")
+    assert ended.code == 0 and ended.out.count("mine /") == 2, ended
+    assert f"mine {mine}\n" in ended.out  # to be checked; then the copy, of this process
+    names = {n.partition("beside/problem/")[2] for n in bucket.objects if "beside/problem/" in n}
+    assert names == {"mine.py", "laws.py", "name.txt"}
+    for file in (mine, folder.path / "laws.py", folder.path / "name.txt"):
+        file.unlink()
+    assert folder.call("resume", run, "--set", "run.steps=4").code == 0
+    assert load(run)([0.5, 0.5]).shape == (1,)
