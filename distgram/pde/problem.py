@@ -113,6 +113,12 @@ class Reference:
     u: np.ndarray
     grid: tuple[np.ndarray, ...] = ()
 
+    def where(self, inside: Bool[np.ndarray, " n"]) -> Reference:
+        """The values inside; nan at the other points."""
+        if inside.all():
+            return self
+        return replace(self, u=np.where(inside[:, None], self.u, np.nan))
+
 
 @dataclass(frozen=True, init=False)
 class Problem:
@@ -255,15 +261,16 @@ class Problem:
         return more[self.inside(more)][:n]
 
     def known(self, per_axis: int = 101) -> Reference | None:
-        """The evaluation set: the reference table, or the exact solution sampled where the
-        equations hold. An error is stated over its finite values.
+        """The evaluation set: the reference table, nan at its points that are outside, or the
+        exact solution sampled where the equations hold. An error is stated over its finite values.
 
         Up to two dimensions a grid of `per_axis` nodes per axis, nan outside; beyond that, and in a
         region of the user's own of which only points are known, 10 000 Sobol points (scrambled,
         seed 0). None where no solution is known.
         """
         if self.reference is not None:
-            return self.reference()
+            known = self.reference()
+            return known.where(self.inside(np.asarray(known.x, np.float64)))
         if self.exact is None:
             return None
         gridded = self.dim <= 2 and self._own is None
@@ -273,9 +280,8 @@ class Problem:
         else:
             x = self.places(10_000, seed=0)
         u = np.asarray(jax.vmap(self.exact)(jnp.asarray(x))).reshape(len(x), self.outputs)
-        if grid and not (inside := self.inside(x)).all():
-            u = np.where(inside[:, None], u, np.nan)
-        return Reference(x, u, grid)
+        known = Reference(x, u, grid)
+        return known.where(self.inside(x)) if grid else known
 
 
 def _named(problem: str, terms: Mapping[str, Term] | Iterable[Term]) -> tuple[Term, ...]:

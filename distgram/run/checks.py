@@ -143,7 +143,9 @@ def check_exact(problem: Problem) -> None:
         return
     where = f"problem {problem.name!r}: the "
     where += "exact solution" if problem.reference is None else "reference"
-    finite, within = np.isfinite(known.u), problem.inside(known.x)
+    finite, within = np.isfinite(known.u), problem.inside(np.asarray(known.x, np.float64))
+    if not within.any():
+        raise ProblemError(f"{where} has no point in the domain: expected some to compare at.")
     missing = within & ~finite.all(axis=1)
     if not missing.any():
         return

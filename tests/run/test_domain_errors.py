@@ -84,6 +84,22 @@ def test_a_hole_is_not_compared(domain, interior):
     assert hidden is not None and np.abs(hidden.u).max() > 5  # what the hole would have added
 
 
+def test_a_table_is_compared_inside():
+    """Whatever a table says of the hole."""
+    axes = BOX.axes(21)
+    x = np.stack([g.ravel() for g in np.meshgrid(*axes, indexing="ij")], axis=-1)
+    inside = (BOX - HOLE).contains(x)
+    u = np.where(inside, x[:, 0], 1e6)[:, None]
+    problem = flow(BOX - HOLE, BOX - HOLE)
+    problem = dg.Problem(BOX - HOLE, problem.terms, reference=lambda: dg.Reference(x, u, axes))
+    known = problem.known()
+    assert known is not None and np.array_equal(np.isfinite(known.u)[:, 0], inside)
+    assert np.nanmax(known.u) == 2.0
+    outside = dg.Problem(BOX, problem.terms, reference=lambda: dg.Reference(x + 9.0, u))
+    with pytest.raises(ProblemError, match="no point in the domain"):
+        solved(outside, points={"interior": 20, "wall": 10, "far": 10})
+
+
 def test_masks_of_what_is_outside(tmp_path):
     xarray, meshio = pytest.importorskip("xarray"), pytest.importorskip("meshio")
     points = {"interior": 100, "wall": 20, "far": 40}

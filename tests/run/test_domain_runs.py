@@ -125,6 +125,33 @@ def test_time_slabs_of_a_disk():
         dg.solve(wrong, slabs=dg.Slabs(slabs=2), network=dg.MLP([4]), progress=False)
 
 
+def test_a_body_with_fluxes_beside_its_points():
+    """u = x z in a cube of triangles: harmonic, its fluxes through the sides known."""
+    trimesh = pytest.importorskip("trimesh")
+    body = dg.Body(trimesh.creation.box(bounds=[(0, 0, 0), (1, 1, 1)]).triangles)
+    ends = body.boundary.part(lambda x: (x[2] < 1e-9) | (x[2] > 1 - 1e-9))
+    sides = body.boundary.part(lambda x: (x[2] > 0) & (x[2] < 1))
+    assert sides.measure() == pytest.approx(4.0, rel=1e-3)
+
+    def flux(x):
+        return jnp.where(x[0] < 1e-9, -x[2], jnp.where(x[0] > 1 - 1e-9, x[2], 0.0))
+
+    terms = {
+        "interior": dg.Term(dg.laplacian, 0.0, body),
+        "ends": dg.Dirichlet(lambda x: x[0] * x[2], ends),
+        "sides": dg.Neumann(flux, sides),
+    }
+    u = dg.solve(
+        *(dg.Problem(body, terms, exact=lambda x: x[0] * x[2]),), steps=40, progress=False,
+        network=dg.MLP([8], features="normalize"), placement=dg.RAD(every=10),
+        points={"interior": 150, "ends": 60, "sides": 80},
+    )  # fmt: skip
+    assert u.error is not None and u.error < 1e-3
+    assert np.asarray(u.record.solution_arrays()["points_sides"]).shape == (80, 3)
+    with pytest.raises(RegionError, match="normals are those of its points"):
+        u.residual("sides", [[1.0, 0.5, 0.5]])
+
+
 def test_boundary_values_by_an_approximate_distance():
     """u = 0 on the circle exactly, and no points there."""
     problem = get("poisson_disk")
