@@ -243,7 +243,7 @@ def test_a_number_of_steps_ends_a_run_unless_a_tolerance_or_a_time_does():
     ],
 )
 def test_a_slab_that_rests_above_the_tolerance_is_cut(change, cuts):
-    given = {"fallen_step": 10, "own": 1e-2, "tolerance": 2e-3, "left": 11.0, "row": {}} | change
+    given = {"fallen_step": 10, "own": 1e-2, "tolerance": 2e-3, "left": 30.0, "row": {}} | change
     limits = dg.Limits(tolerance=given["tolerance"], time_budget_s=100.0)
     asked_for = replace(cut(), slabs=Slabs(2, halve_after=100), limits=limits)
     stage = build_stage(asked_for, make_mesh(1))
