@@ -255,7 +255,8 @@ class Measuring:
         if moment.reason == "target" and moment.info is not None:
             loss = float(moment.info.loss)
             state = state.with_best(loss) if loss < state.best_loss else state
-        if not (moment.reason or state.step % every == 0 or state.step - moment.begun == 1):
+        here = state.step - moment.begun
+        if not (moment.reason or state.step % every == 0 or here <= 1):
             return state
         row = {"step": state.step, "seconds": moment.seconds}
         row |= self.measure(state.theta, state.points, key_at(stage, state))
@@ -269,9 +270,12 @@ class Measuring:
         row["seconds_by_part"] = dict(self.session.clock.parts)
         if self.judge.see_row(state, moment, row) in ("target", "tolerance"):
             state = state.with_best(self.measure.loss)
-        if state.step > self.session.recorder.last and state.step % every == 0:
+        new = state.step > self.session.recorder.last and state.step % every == 0
+        if new:
+            state = state._replace(alarm=observe(state.alarm, row))
+        if new or here == 0:  # a slab that starts warm falls little: its first moment counts
             way = keep(state.way, self.measure.compared, row["heldout_residual"] ** 0.5)
-            state = state._replace(alarm=observe(state.alarm, row), way=way)
+            state = state._replace(way=way)
         row["overfitted"] = overfitted(state.alarm, row)
         if set(row["overfitted"]) - self.loud:
             self.session.listener.say(warning(row))

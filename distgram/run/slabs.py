@@ -146,6 +146,14 @@ def placed(model: FlatModel, axis: int, base: Domain, begin: Any, end: Any) -> F
     )
 
 
+class Guess(NamedTuple):
+    """The parameters of a time slab that was cut, and its interval: a first guess within it."""
+
+    theta: np.ndarray
+    begin: float
+    end: float
+
+
 class Before(NamedTuple):
     """The solution with which a slab begins: parameters and interval of the slab before. Of the
     first slab there is none; its own then stand here, so that all slabs are compiled once."""

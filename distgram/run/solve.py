@@ -201,7 +201,7 @@ def run(
                 listener.say(f"step {state.step}: the points grow to S = {stage.size}")
             elif moment.halve:
                 with session.clock.pause():
-                    shorter = stage.halved()
+                    shorter = stage.halved(np.asarray(state.best_theta))
                     state, moment = start(shorter, state, stage), None
                     stage, session.begun = shorter, state.step
                 begin, end = stage.edges[len(stage.frozen) :][:2]

@@ -41,7 +41,7 @@ from distgram.run.checks import (
     check_term,
 )
 from distgram.run.setup import Setup
-from distgram.run.slabs import Marching, Part, halved, held, march, slab, slab_edges
+from distgram.run.slabs import Guess, Marching, Part, halved, held, march, slab, slab_edges
 from distgram.run.terms import open_terms, wanted
 
 UNLIMITED_GIB = 1e9
@@ -63,6 +63,7 @@ class Stage:
             their weights, by name, that are not part of what is reported.
         residual: the residual system of the terms that are left to the loss.
         plan, factorization: how the spectrum of its rows is found.
+        guesses: what was found in time slabs that were cut, as far as they are not over.
     """
 
     setup: Setup
@@ -78,6 +79,7 @@ class Stage:
     residual: Residual
     plan: Plan
     factorization: Factorization
+    guesses: tuple[Guess, ...] = ()
 
     @property
     def problem(self) -> Problem:
@@ -132,12 +134,15 @@ class Stage:
     def next_slab(self, theta: np.ndarray) -> Stage:
         """The stage of the next time slab, which begins where the parameters θ of this one end."""
         frozen = (*self.frozen, np.asarray(theta))
-        return build_stage(self.setup, self.mesh, self.growth, frozen, self.edges, self)
+        stage = build_stage(self.setup, self.mesh, self.growth, frozen, self.edges, self)
+        open_still = (guess for guess in self.guesses if guess.end > stage.interval[0])
+        return replace(stage, guesses=tuple(open_still))
 
-    def halved(self) -> Stage:
-        """The stage of this time slab at half its length."""
+    def halved(self, theta: np.ndarray) -> Stage:
+        """The stage of this time slab at half its length; it was left with the parameters θ."""
         edges = halved(self.edges, len(self.frozen))
-        return build_stage(self.setup, self.mesh, self.growth, self.frozen, edges, self)
+        stage = build_stage(self.setup, self.mesh, self.growth, self.frozen, edges, self)
+        return replace(stage, guesses=(*self.guesses, Guess(np.asarray(theta), *self.interval)))
 
     def next_growth(self) -> Stage:
         """The stage with more points."""
@@ -280,6 +285,7 @@ def build_stage(
     return Stage(
         *(setup, whole, base, parts, tuple(frozen), edges, growth, now),
         *(terms, balance, residual, planned, factorization),
+        before.guesses if before else (),
     )
 
 

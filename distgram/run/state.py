@@ -3,6 +3,7 @@ session knows: ends of the slabs, the step at which one began, seconds, rows rec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from distgram.points.alarm import Alarm, quiet
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule
 from distgram.run.estimate import Way, begin
+from distgram.run.slabs import Guess
 from distgram.run.stage import Stage, build_stage
 from distgram.run.trace import check_state
 from distgram.store.checkpoint import Checkpoints
@@ -69,8 +71,9 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
     """The state before the first step of a run, or of a time slab, laid out on the mesh.
 
     Args: before, old: state and stage of the slab before, or of this slab when it was longer. A
-        network that starts warm is what it was, as far on in its slab or at the same times, where
-        the loss is less; λ and the like go on.
+        network that starts warm is what it was, as far on in its slab or at the same times, or what
+        was found at these times in a slab that was cut: where the loss is least. λ and the like go
+        on.
     """
     points, mesh, slabs = stage.points(), stage.mesh, stage.setup.slabs
     theta, method = stage.model.theta0, None
@@ -91,18 +94,21 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
 def _warm(
     stage: Stage, points: tuple[Points, ...], before: State, old: Stage
 ) -> Float[Array, " p"]:
-    """The parameters with which a time slab starts: those of the state before, as far on in their
-    slab or at the same times, where the loss is less."""
-    (first, last), (was, until) = stage.interval, old.interval
-    rate = (last - first) / (until - was)
-    shift = rate - 1.0 + 2.0 * (first - was) / (until - was)  # of time mapped to [-1, 1]
-    axis = stage.problem.time
+    """The parameters with which a time slab starts, see `start`."""
+    (first, last), axis = stage.interval, stage.problem.time
     assert axis is not None
-    same = stretched(old.model, before.best_theta, axis, rate, shift)
-    both = jnp.stack([before.best_theta, same])
-    losses = jax.jit(lambda system, both, points: system.rows(both[0], points).losses(both))
-    found = np.asarray(losses(stage.residual, both, points))
-    return both[int(np.argmin(np.where(np.isfinite(found), found, np.inf)))]
+
+    def same_times(theta: Any, was: float, until: float) -> Float[Array, " p"]:
+        rate = (last - first) / (until - was)
+        shift = rate - 1.0 + 2.0 * (first - was) / (until - was)  # of time mapped to [-1, 1]
+        return stretched(old.model, jnp.asarray(theta), axis, rate, shift)
+
+    known = [before.best_theta, same_times(before.best_theta, *old.interval)]
+    known += [same_times(*g) for g in stage.guesses if g.begin <= first and last <= g.end]
+    thetas = jnp.stack([jnp.asarray(np.asarray(theta)) for theta in known])
+    losses = jax.jit(lambda system, thetas, p: system.rows(thetas[0], p).losses(thetas))
+    found = np.asarray(losses(stage.residual, thetas, points))
+    return thetas[int(np.argmin(np.where(np.isfinite(found), found, np.inf)))]
 
 
 def first_method_state(stage: Stage, theta: Float[Array, " p"], points: tuple[Points, ...]) -> Any:
@@ -129,10 +135,12 @@ def key_at(stage: Stage, state: State) -> list[int]:
 
 def arrays(stage: Stage, state: State) -> dict[str, Any]:
     """What a checkpoint holds as arrays: those of the state, and the parameters of the time slabs
-    that are solved."""
+    that are solved, and of those that were cut."""
     frozen = tuple(replicate(stage.mesh, theta) for theta in stage.frozen)
+    guesses = tuple(replicate(stage.mesh, guess.theta) for guess in stage.guesses)
     way = replicate(stage.mesh, tuple(state.way))
-    return {name: getattr(state, name) for name in ARRAYS} | {"frozen": frozen, "way": way}
+    others = {"frozen": frozen, "guesses": guesses, "way": way}
+    return {name: getattr(state, name) for name in ARRAYS} | others
 
 
 def meta(stage: Stage, state: State) -> dict[str, Any]:
@@ -142,6 +150,7 @@ def meta(stage: Stage, state: State) -> dict[str, Any]:
         "points": [len(p.x) for p in state.points],
         "growth": stage.growth,
         "solved": len(stage.frozen),
+        "guesses": [[guess.begin, guess.end] for guess in stage.guesses],
         "edges": list(stage.edges),
         "balance": dict(stage.balance),
         "step": state.step,
@@ -160,7 +169,7 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
 
     def like(meta: dict[str, Any]) -> dict[str, Any]:
         nonlocal stage, first
-        if not {"growth", "balance", *NUMBERS} <= meta.keys():
+        if not {"growth", "balance", "guesses", *NUMBERS} <= meta.keys():
             raise CheckpointError(
                 "expected the state of a run, of this version of distgram; Solution.save keeps the "
                 "solution only"
@@ -168,10 +177,12 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
         if meta["growth"] != stage.growth:
             stage = build_stage(stage.setup, stage.mesh, meta["growth"], before=stage)
             first = start(stage)
-        return _abstract(stage, first, meta["points"], meta["solved"])
+        return _abstract(stage, first, meta["points"], meta["solved"], len(meta["guesses"]))
 
     _, read, meta = checkpoints.restore(like)
     frozen = [np.asarray(theta) for theta in read.pop("frozen")]
+    thetas = zip(read.pop("guesses"), meta["guesses"], strict=True)
+    guesses = tuple(Guess(np.asarray(theta), *interval) for theta, interval in thetas)
     way = Way(*map(np.asarray, read.pop("way")))
     numbers: dict[str, Any] = {name: meta[name] for name in ("step", *NUMBERS)}
     numbers = {k: float("inf") if v is None else v for k, v in numbers.items()}
@@ -182,7 +193,7 @@ def restored(stage: Stage, checkpoints: Checkpoints) -> tuple[Stage, State, dict
     if frozen or edges != stage.edges or meta["balance"] != stage.balance:
         given = stage.setup, stage.mesh, stage.growth, frozen, edges, stage
         stage = build_stage(*given, meta["balance"])
-    return stage, state, meta
+    return replace(stage, guesses=guesses), state, meta
 
 
 def bare_points(stage: Stage, state: State) -> dict[str, np.ndarray]:
@@ -197,13 +208,15 @@ def bare_points(stage: Stage, state: State) -> dict[str, np.ndarray]:
     return {term.name: np.concatenate(parts) for term, parts in each}
 
 
-def _abstract(stage: Stage, first: State, lengths: list[int], solved: int) -> dict[str, Any]:
+def _abstract(
+    stage: Stage, first: State, lengths: list[int], solved: int, cut: int
+) -> dict[str, Any]:
     """How a checkpoint is to be read: laid out as `first` is.
 
     Args:
         lengths: the stored number of points of every term. Points that were padded for another
             mesh are read whole on every device; `_relaid` then lays them out.
-        solved: the stored number of slabs that are solved.
+        solved, cut: the stored number of slabs that are solved, and of guesses.
     """
 
     def leaf(x: Array, n: int | None = None) -> ShapeDtypeStruct:
@@ -218,7 +231,9 @@ def _abstract(stage: Stage, first: State, lengths: list[int], solved: int) -> di
     )
     rest = {name: jax.tree.map(leaf, getattr(first, name)) for name in ARRAYS if name != "points"}
     way = jax.tree.map(leaf, replicate(stage.mesh, tuple(first.way)))
-    return rest | {"points": points, "frozen": (leaf(first.theta),) * solved, "way": way}
+    theta = leaf(first.theta)
+    others = {"frozen": (theta,) * solved, "guesses": (theta,) * cut, "way": way}
+    return rest | {"points": points} | others
 
 
 def _relaid(stage: Stage, first: State, state: State) -> State:

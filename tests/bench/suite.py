@@ -1,4 +1,5 @@
-"""The standard suite: every problem by one policy, which is told the problem, a seed and a budget.
+"""The standard suite: every problem by one policy, which is told the problem, a seed, a budget and
+the error that is asked for, as `tolerance`, where the table has one.
 
     python tests/bench/suite.py [--problems a,b] [--seeds 0,1,2] [--seconds 600] [--jobs 2]
                                 [--out results] [--again]
@@ -152,7 +153,7 @@ def solve(job: Job) -> Run | None:
     from distgram.pde.registry import get
 
     problem = get(entry(job.name).problem, entry(job.name).parameters)
-    limits = dg.Limits(steps=10**6, time_budget_s=job.seconds)
+    limits = dg.Limits(tolerance=entry(job.name).target, time_budget_s=job.seconds)
     solution = dg.solve(problem, limits=limits, seed=job.seed, progress=False)
     wall = time.perf_counter() - began
     result = solution.result

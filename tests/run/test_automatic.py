@@ -110,7 +110,7 @@ def test_what_is_reported_stays_in_the_weights_of_the_problem():
 def test_all_slabs_compile_as_the_first():
     first = build_stage(cut(), make_mesh(1))
     second = first.next_slab(np.asarray(first.model.theta0) + 0.1)
-    shorter = second.halved()
+    shorter = second.halved(np.asarray(second.model.theta0))
     assert second.compiles_as(first) and shorter.compiles_as(first)
     assert not build_stage(replace(cut(), seed=1), make_mesh(1)).compiles_as(first)
 
@@ -157,7 +157,7 @@ def test_a_stretched_network_is_the_same_function_at_the_same_times():
 def test_a_halved_slab_starts_as_what_the_longer_one_was():
     first = build_stage(cut(), make_mesh(1))
     state = start(first)
-    shorter = first.halved()
+    shorter = first.halved(np.asarray(state.best_theta))
     assert shorter.interval == (0.0, 0.125) and shorter.edges[-1] == 1.0
     after = start(shorter, state, first)
     x = jnp.asarray([0.1, 0.4])
@@ -167,6 +167,28 @@ def test_a_halved_slab_starts_as_what_the_longer_one_was():
     ]
     found = shorter.model.field(after.theta)(x)
     assert min(float(jnp.abs(found - c)[0]) for c in candidates) < 1e-12
+
+
+def test_the_second_half_of_a_slab_starts_as_what_the_whole_was_there():
+    """Where what the state before holds fits worse: here nothing that was learnt."""
+    exact = dg.Box((0.0, 0.0), (1.0, 1.0))
+    terms = {
+        "interior": dg.Term(lambda u: lambda x: dg.partial(u, 0)(x) - u(x), 0.0, exact),
+        "initial": dg.Initial(1.0, exact, time=0),
+    }
+    problem = dg.Problem(exact, terms, time=0, exact=lambda x: jnp.exp(x[0]))
+    network = MLP((10,), features="normalize")
+    u = dg.solve(problem, network=network, steps=40, progress=False)
+    setup_ = Setup(problem, network=network, slabs=Slabs(1, halve_after=10))
+    first = build_stage(setup_, make_mesh(1))
+    half = first.halved(u.theta)
+    second = half.next_slab(np.asarray(start(half, start(first), first).theta))
+    assert [guess.end for guess in second.guesses] == [1.0] and second.interval == (0.5, 1.0)
+    after = start(second, start(first), half)
+    x = jnp.asarray([[0.6, 0.2], [0.9, 0.7]])
+    found = np.asarray(second.residual.map(second.model.field(after.theta), x))
+    np.testing.assert_allclose(found, u(np.asarray(x)), rtol=1e-12)
+    assert not second.next_growth().guesses == () and first.guesses == ()
 
 
 def test_halved_edges_keep_what_is_solved_and_the_end():
