@@ -195,7 +195,7 @@ class RayRun:
     def wait_for_worker(self, rank: int) -> None:
         """Return once the process of a rank has said that it is there, and compiles."""
         log = self.run / "logs" / f"rank-{rank}.log"
-        while not (log.is_file() and "pid" in log.read_text(errors="replace")):
+        while not (log.is_file() and f"rank {rank} of" in log.read_text(errors="replace")):
             assert self.process.poll() is None, (self.process.returncode, self.read("err"))
             time.sleep(0.05)
 

@@ -161,7 +161,8 @@ def over_memory(folder: Path, steps: int, reference: Path) -> dict[str, Any]:
 def compiling(folder: Path, steps: int, reference: Path) -> dict[str, Any]:
     """A worker is killed while it compiles, before the first step."""
     with started(folder, steps, False) as run:
-        run.wait_for_worker(1)
+        for rank in (0, 1):
+            run.wait_for_worker(rank)
         assert run.step() < 1
         first, since = run.pid(0), time.monotonic()
         os.kill(run.pid(1), signal.SIGKILL)

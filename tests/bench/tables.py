@@ -366,7 +366,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "model": model,
 } | {
     kind: plainly(kind)
-    for kind in ("factorizations", "step", "green", "inverse-heat", "faults", "suite")
+    for kind in ("factorizations", "step", "green", "inverse-heat", "faults", "asked", "suite")
 }
 
 

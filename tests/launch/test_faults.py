@@ -167,6 +167,19 @@ def test_compiling_between_two_steps_is_given_its_own_time(monkeypatch):
     assert given == [limit, 30.0, 30.0, 40.0, limit, 40.0, 40.0]  # 20 times the longest step
 
 
+def test_a_worker_that_ray_ended_for_its_memory_is_told_of_in_words():
+    """Ray's own text ends in an address of its documentation."""
+    backend = pytest.importorskip("distgram_launch.ray.backend")
+    said = (
+        "A worker health check failed.\n4 worker(s) were killed due to the node running low on "
+        "memory. Memory on the node (IP: 192.0.2.2, ID: d8) was 11.50GB used / 23.54GB limit "
+        "(0.488321)\nRefer to the documentation on how to address the out of memory issue: ..."
+    )
+    told = backend.first_line(RuntimeError(said))
+    assert told == "out of memory, ended by Ray: 11.50GB of 23.54GB of its host in use"
+    assert backend.first_line(RuntimeError("a\nb")) == "RuntimeError: b"
+
+
 def test_a_full_storage_is_not_tried_again_wherever_it_is_met(monkeypatch):
     worker = pytest.importorskip("distgram_launch.ray.worker")
     task = worker.Task({}, "/runs/a", None, 30.0, None)
