@@ -309,21 +309,15 @@ class Halving:
         return now and high and moment.reason in (None, "time share")
 
     def _creeps(self, state: State, moment: Moment) -> bool:
-        """Whether the loss rests above the tolerance, or falls too slowly to reach it in the time
-        that is left, which must be half as much as the slab has taken."""
-        slabs, wanted = self.stage.setup.slabs, self.stage.setup.limits.tolerance
+        """Whether the loss rests above the tolerance, and as much time is left as the slab has
+        taken."""
+        slabs, limits = self.stage.setup.slabs, self.stage.setup.limits
         assert slabs is not None and slabs.halve_after is not None
-        if wanted is None or moment.row is None or self.judge.within(moment):
+        if limits.tolerance is None or moment.row is None or self.judge.within(moment):
             return False
-        here, waited = state.step - moment.begun, state.step - state.fallen_step
-        pace = moment.seconds / max(state.step, 1)
-        # The loss is the square of an error. It took `waited` steps, or more, to fall to a tenth.
-        excess = 1.0 if moment.own is None else moment.own / (self.judge.part * wanted)
-        tenths = 2 * math.log10(excess)
-        late = here >= slabs.halve_after and tenths * waited * pace > moment.left
-        rests = waited >= slabs.halve_after or late
-        over = moment.reason == "stalled" or (rests and moment.reason is None)
-        return over and moment.left >= 0.5 * pace * here
+        rests = state.step - state.fallen_step >= slabs.halve_after and moment.reason is None
+        taken = moment.seconds / max(state.step, 1) * (state.step - moment.begun)
+        return (rests or moment.reason == "stalled") and moment.left >= taken
 
 
 @dataclass

@@ -255,10 +255,7 @@ def test_a_number_of_steps_ends_a_run_unless_a_tolerance_or_a_time_does():
         ({"fallen_step": 11}, False),  # the loss fell to a tenth a step less ago than it may
         ({"own": 0.9e-3}, False),  # half of time, half of the tolerance
         ({"own": 1.1e-3, "tolerance": None}, False),
-        ({"left": 4.0}, False),  # 10 s were spent on the slab
-        # 50 steps, 4.5 s, for a tenth; from 1e-2 to 1e-3 it takes two of them
-        ({"fallen_step": 60, "left": 8.0}, True),
-        ({"fallen_step": 60, "left": 10.0}, False),
+        ({"left": 9.0}, False),  # 10 s were spent on the slab
         ({"fallen_step": 110, "reason": "stalled"}, True),
         ({"reason": "time budget"}, False),
         ({"row": None}, False),
