@@ -18,8 +18,9 @@ from distgram.rules.rule import Rule, StepInfo, Trials, check_validation
 # A direction may be left out once its filter factor is below this; the prediction then leaves it
 # out too.
 NEGLECTED = 1e-2
-# An excursion that has not gained is followed by a higher one: its exponent is less by so much.
-CLIMB = 0.15
+# An excursion that has not brought the loss below GAIN times what it left is followed by a higher
+# one: its exponent is less by CLIMB.
+GAIN, CLIMB = 0.1, 0.15
 # Backward error of the triplets over the least singular value in use: the ratio of actual to
 # predicted decrease, which sees it, decides to a factor of ten.
 TOLERANCE = 1e-2
@@ -71,8 +72,8 @@ class AdaptiveRatio(Rule):
     excursion leaves it: once `patience` steps have not halved a loss below depth·L₀, the step goes
     uphill, to the largest loss among trials λ·10⁻ʲ, j = 1..trials, that is at most
 
-        L₀^(1-a) L^a,    a = first_excursion, less by 0.15 after each excursion that has not halved
-                         the loss which it left, down to a = excursion,
+        L₀^(1-a) L^a,    a = first_excursion, less by 0.15 after each excursion that has not brought
+                         the loss to a tenth of what it left, down to a = excursion,
 
     L₀ the loss at the start. The stiff directions then converge again within a few tens of steps,
     from a place where less of the residual is out of reach. Low excursions take few of those steps,
@@ -184,7 +185,7 @@ class AdaptiveRatio(Rule):
         uphill, lams = self._window(spectrum, theta, state)
         before = spectrum.loss()
         first = jnp.where(jnp.isinf(state.first), before, state.first)
-        gained = before < 0.5 * state.left
+        gained = before < GAIN * state.left
         higher = jnp.maximum(state.exponent - CLIMB, self.excursion)
         exponent = jnp.where(uphill & ~gained, higher, state.exponent)
         height = first ** (1.0 - exponent) * before**exponent

@@ -36,7 +36,7 @@ HIDDEN = (24, 24)  # of one time slab
 HIDDEN_AT_ONCE = (32, 32)  # of a whole problem in up to LOW dimensions
 LOW = 3
 GAIN = 1.5
-RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5, patience=10, first_excursion=0.55)
+RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5, patience=10, first_excursion=0.25)
 SLABS = Slabs(slabs=1, halve_after=100, fall=1e-5)
 # Equations a parameter: enough that few networks fit them all and are wrong between the points.
 ROWS_PER_PARAMETER = 2.5
