@@ -23,10 +23,10 @@ from distgram.rules.rule import Rule, StepInfo
 from distgram.run.automatic import balance, solved_with
 from distgram.run.clock import Clock
 from distgram.run.ends import SLAB_ENDS, Judge
+from distgram.run.halving import Halving
 from distgram.run.hooks import (
     SILENT,
     Checkpointing,
-    Halving,
     Listener,
     Measuring,
     Recording,

@@ -20,7 +20,7 @@ from distgram.linalg.mesh import make_mesh
 from distgram.net.mlp import MLP, stretched
 from distgram.pde.problem import HardConstraint
 from distgram.pde.registry import get
-from distgram.run import automatic, hooks
+from distgram.run import automatic, halving, hooks
 from distgram.run.clock import Clock
 from distgram.run.ends import Judge, Moment, unmoved
 from distgram.run.estimate import handed_on
@@ -198,7 +198,7 @@ def test_halved_edges_keep_what_is_solved_and_the_end():
 
 
 def test_a_slab_that_does_not_fall_is_cut_and_the_run_resumes_bitwise(tmp_path, monkeypatch):
-    monkeypatch.setattr(hooks, "LEAST_SLAB", 0.3)  # halves become quarters, and no less
+    monkeypatch.setattr(halving, "LEAST_SLAB", 0.3)  # halves become quarters, and no less
 
     def solve(folder, steps, resume=False):
         return dg.solve(
@@ -270,7 +270,7 @@ def test_a_slab_that_rests_above_the_tolerance_is_cut(change, cuts):
     state = start(stage)._replace(step=110, fallen_step=given["fallen_step"], best_loss=0.0)
     asked = {key: given[key] for key in ("own", "left", "row")} | {"reason": given.get("reason")}
     moment = Moment(begun=0, seconds=10.0, **asked)
-    hooks.Halving(stage, judge)(state, moment)
+    halving.Halving(stage, judge)(state, moment)
     assert moment.halve == cuts and (moment.reason is None or not cuts)
 
 
