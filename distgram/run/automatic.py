@@ -32,9 +32,7 @@ from distgram.rules.adaptive_ratio import AdaptiveRatio
 from distgram.run.setup import Setup, Slabs
 from distgram.run.slabs import slab, slab_edges
 
-HIDDEN = (24, 24)  # of one time slab
-HIDDEN_AT_ONCE = (32, 32)  # of a whole problem in up to LOW dimensions
-LOW = 3
+HIDDEN = (24, 24)
 GAIN = 1.5
 RULE = AdaptiveRatio(acceleration=0.75, depth=1e-5, patience=10, first_excursion=0.25)
 SLABS = Slabs(slabs=1, halve_after=100, fall=1e-5)
@@ -52,12 +50,11 @@ def choices(problem: Problem) -> dict[str, Any]:
     """The arguments of `distgram.solve` for a problem of which nothing else is said."""
     periodic = problem.periods is not None and any(problem.periods)
     slabs = SLABS if _can_be_cut(problem) else None
-    hidden = HIDDEN if slabs or problem.dim > LOW else HIDDEN_AT_ONCE
-    points = _points(problem, hidden)
+    points = _points(problem, HIDDEN)
     moving = sum(points[t.name].count for t in problem.terms if fixed_count(t) is None)
     grow = Growth(round(MOST * moving), GROWTH)
     return {
-        "network": MLP(hidden, gain=GAIN, features="periodic" if periodic else "normalize"),
+        "network": MLP(HIDDEN, gain=GAIN, features="periodic" if periodic else "normalize"),
         "points": points,
         "rule": RULE,
         "placement": Fresh(every=NEVER, grow=grow) if moving else None,

@@ -199,10 +199,10 @@ def of_step(state: State, moment: Moment, limits: Limits) -> str | None:
         return "target"
     waited = state.step - state.best_step
     at_floor = state.best_loss <= float(spectrum.floor)
-    if at_floor and waited >= min(FLOOR_STEPS, limits.patience):
+    if at_floor and waited >= min(FLOOR_STEPS, limits.most_patience):
         return "precision floor"
-    creeps = state.step - state.fallen_step >= 10 * limits.patience
-    return "stalled" if waited >= limits.patience or creeps else None
+    creeps = state.step - state.fallen_step >= 10 * limits.most_patience
+    return "stalled" if waited >= limits.most_patience or creeps else None
 
 
 def of_budget(step: int, limits: Limits, seconds: float) -> str | None:

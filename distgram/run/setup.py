@@ -25,7 +25,7 @@ from distgram.rules.rule import Method
 
 Pose = Callable[..., Problem]
 
-DEFAULT_STEPS = 300
+DEFAULT_STEPS, DEFAULT_PATIENCE = 300, 100
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Limits:
         steps: most steps; None: 300, and where a tolerance or a time budget is given no number of
             steps ends a run. time_budget_s: most seconds from the start, compilation included.
         target_l2: absolute L2 error to end at. target_residual: mean square residual to end at.
-        patience: steps without progress after which a run has stalled; also ten times as many in
-            which the loss has not fallen to a tenth.
+        patience: steps without progress after which a run has stalled; None: 100, and 400 where a
+            tolerance or a time budget is given and `steps` is not. So has one whose loss has not
+            fallen to a tenth in ten times as many.
         min_decrease: relative decrease of the loss that counts as progress, in [0, 1).
     """
 
@@ -48,13 +49,14 @@ class Limits:
     time_budget_s: float | None = None
     target_l2: float | None = None
     target_residual: float | None = None
-    patience: int = 100
+    patience: int | None = None
     min_decrease: float = 0.01
 
     def __post_init__(self):
         good = self.steps is None or self.steps >= 0
         require(good, self, "steps", "at least 0, or left out", UserError)
-        require(self.patience >= 1, self, "patience", "at least 1", UserError)
+        good = self.patience is None or self.patience >= 1
+        require(good, self, "patience", "at least 1, or left out", UserError)
         require(0 <= self.min_decrease < 1, self, "min_decrease", "a number in [0, 1)", UserError)
         for name in ("tolerance", "time_budget_s", "target_l2", "target_residual"):
             value = getattr(self, name)
@@ -67,6 +69,14 @@ class Limits:
         if self.steps is None and self.tolerance is None and self.time_budget_s is None:
             return DEFAULT_STEPS
         return self.steps
+
+    @property
+    def most_patience(self) -> int:
+        """The number of steps without progress after which a run has stalled: several excursions
+        long where time, and no number of steps, is what a run may use."""
+        if self.patience is not None:
+            return self.patience
+        return DEFAULT_PATIENCE if self.most_steps is not None else 4 * DEFAULT_PATIENCE
 
 
 @dataclass(frozen=True)

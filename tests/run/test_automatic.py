@@ -246,6 +246,9 @@ def test_a_slab_that_does_not_fall_is_cut_and_the_run_resumes_bitwise(tmp_path, 
 def test_a_number_of_steps_ends_a_run_unless_a_tolerance_or_a_time_does():
     assert dg.Limits().most_steps == 300 and dg.Limits(steps=7, tolerance=1e-3).most_steps == 7
     assert dg.Limits(tolerance=1e-3).most_steps is dg.Limits(time_budget_s=60.0).most_steps is None
+    assert dg.Limits().most_patience == dg.Limits(steps=7, tolerance=1e-3).most_patience == 100
+    assert dg.Limits(tolerance=1e-3).most_patience == 400
+    assert dg.Limits(tolerance=1e-3, patience=7).most_patience == 7
 
 
 @pytest.mark.parametrize(
