@@ -57,11 +57,12 @@ class Halving(dg.Rule):
     def init(self, p):
         return ()
     def step(self, spectrum, losses_at, theta, state):
-        kept = spectrum.s > 1e-4 * spectrum.s[0]
+        cutoff = 1e-4 * spectrum.s[0]
+        kept = spectrum.s > cutoff
         direction, sizes = spectrum.direction(1.0 * kept), 0.5 ** jnp.arange(12)
         losses = losses_at(theta - sizes[:, None] * direction)
         best = jnp.argmin(losses)
-        info = dg.StepInfo(losses[best], kept.sum(), 1e-4 * spectrum.s[0], sizes[best], True)
+        info = dg.StepInfo(losses[best], kept.sum(), cutoff**2, sizes[best], True)
         return theta - sizes[best] * direction, state, info
 u = dg.solve(problem, rule=Halving(), network=dg.MLP([16]), points=points, steps=40)
 """

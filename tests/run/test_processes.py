@@ -20,6 +20,7 @@ from distgram.config.schema import check, dump, load
 from distgram.errors import StorageFull
 from distgram.linalg.mesh import gather, make_mesh, pad, unpad
 from distgram.run.ends import REASONS, agree, of_budget
+from distgram.run.setup import Limits
 from distgram.store import folder as folders
 from distgram.store.checkpoint import Checkpoints
 
@@ -255,8 +256,8 @@ def test_a_file_that_asks_to_stop_is_obeyed_once(folder):
 def test_the_reasons_of_one_process_are_its_own():
     assert agree("stalled", 2.0, 0, np.zeros(3), 5, 7.0) == ("stalled", 2.0, 0, 7.0)
     assert agree(None, 2.0, 0, np.zeros(3), 5).reason is None
-    limits = check({"problem": {"name": "heat"}, "points": {"interior": {"count": 1}}}).run
-    assert of_budget(limits.steps, limits, 0.0) == "step budget"
+    limits = Limits()
+    assert of_budget(limits.most_steps, limits, 0.0) == "step budget"
     assert of_budget(0, limits, 1e9) is None
     assert REASONS[-1] == "non-finite"  # what no other reason may hide
     assert gather([1.0, 2.0]).tolist() == [[1.0, 2.0]]
