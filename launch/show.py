@@ -101,8 +101,8 @@ class Progress:
         if pace is None or self._limits is None:
             return "-"
         left = math.inf
-        if self._limits.most_steps is not None:
-            left = pace * max(0, self._limits.most_steps - row["step"])
+        if self._limits.max_steps is not None:
+            left = pace * max(0, self._limits.max_steps - row["step"])
         if self._limits.time_budget_s is not None:
             left = min(left, max(0.0, self._limits.time_budget_s - row["seconds"]))
         if left == math.inf:
@@ -139,8 +139,8 @@ def showing(
     shown = sys.stderr if as_json or as_rows else sys.stdout
     slabs = slab_count(config)
     limits = limits_of(config)
-    if limits.most_steps is not None:
-        limits = replace(limits, steps=limits.most_steps * slabs)
+    if limits.max_steps is not None:
+        limits = replace(limits, steps=limits.max_steps * slabs)
     with Progress(shown, limits) as progress:
         watch = progress.watch
         if as_rows:

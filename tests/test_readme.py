@@ -37,8 +37,12 @@ def of(*languages: str, files: bool = False) -> list:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with the files of the pages and the run that they make of their own equation."""
+    """A folder with the files of the pages and the runs that they make of their own equation: from
+    the config, and from Python."""
     from cli_runs import Folder, no_figures
+
+    import distgram as dg
+    from distgram.linalg.mesh import make_mesh
 
     folder = tmp_path_factory.mktemp("readme")
     assert {"helmholtz.py", "helmholtz.toml", "wave.py"} <= set(write(folder))
@@ -48,6 +52,10 @@ def place(tmp_path_factory):
         patch.chdir(folder)
         ended = Folder(folder).call("solve", "helmholtz.toml", *sets, "--devices", 1)
     assert ended.code == 1 and "target was not reached" in ended.err + ended.out, ended
+    network, points = dg.MLP([4]), {"interior": 64, "edge": 32}
+    problem, options = load_file(folder / "helmholtz.py"), {"steps": 2, "progress": False}
+    u = dg.solve(problem, network=network, points=points, mesh=make_mesh(1), **options)
+    u.save(folder / "runs" / "helmholtz")
     return folder
 
 
@@ -61,14 +69,16 @@ def test_every_block_is_in_a_language_that_is_tested(page):
 
 @pytest.mark.parametrize("block", of("python"))
 def test_python_runs(block, place, tmp_path, monkeypatch, capsys):
-    """On one device. A run folder that a block loads is the small one of `place`."""
+    """On one device. A run folder that a block loads is that of `place`: saved from Python, as the
+    page does."""
     from distgram.linalg.mesh import make_mesh
 
     monkeypatch.setattr("distgram.run.front.make_mesh", lambda: make_mesh(1))
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     for folder in re.findall(r'load\("([^"]+)"', block.text):
-        shutil.copytree(place / "runs" / "helmholtz-seed0", tmp_path / folder)
+        shutil.copytree(place / folder, folder)
     code = compile(block.text, f"{block.page}, line {block.line}", "exec")
     exec(code, {"__name__": "__main__"})
     if "print(" in block.text:

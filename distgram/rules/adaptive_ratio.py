@@ -145,10 +145,10 @@ class AdaptiveRatio(Rule):
     def init(self, p):
         unset, smallest = jnp.asarray(jnp.inf, jnp.float64), jnp.asarray(self.trials - 1)
         lam = jnp.asarray(self.initial, jnp.float64)
-        lowest = self._lowest()
-        return AdaptiveRatioState(lam, unset, unset, jnp.asarray(0), lowest, unset, smallest)
+        begins = self._first_exponent()
+        return AdaptiveRatioState(lam, unset, unset, jnp.asarray(0), begins, unset, smallest)
 
-    def _lowest(self) -> Float[Array, ""]:
+    def _first_exponent(self) -> Float[Array, ""]:
         """The exponent of the first excursion."""
         first = self.excursion if self.first_excursion is None else self.first_excursion
         return jnp.asarray(first, jnp.float64)
@@ -165,9 +165,9 @@ class AdaptiveRatio(Rule):
     def slab_begun(self, state):
         # λ goes on; L₀ is that of the slab, so that an excursion goes as high as its own start.
         unset = np.asarray(np.inf)
-        lowest = np.asarray(self._lowest())
+        exponent = np.asarray(self._first_exponent())
         return state._replace(
-            first=unset, reference=unset, waited=np.asarray(0), exponent=lowest, left=unset
+            first=unset, reference=unset, waited=np.asarray(0), exponent=exponent, left=unset
         )
 
     def _window(
@@ -186,8 +186,8 @@ class AdaptiveRatio(Rule):
         before = spectrum.loss()
         first = jnp.where(jnp.isinf(state.first), before, state.first)
         gained = before < GAIN * state.left
-        higher = jnp.maximum(state.exponent - CLIMB, self.excursion)
-        exponent = jnp.where(uphill & ~gained, higher, state.exponent)
+        climbed = jnp.maximum(state.exponent - CLIMB, self.excursion)
+        exponent = jnp.where(uphill & ~gained, climbed, state.exponent)
         height = first ** (1.0 - exponent) * before**exponent
 
         def look(search: _Search) -> _Search:

@@ -98,15 +98,14 @@ class Rule(Method):
     """One natural-gradient step from a spectrum.
 
     validation: points per term for the spectrum's `validation_errors`; None: there are none.
-    regularizes: whether a step asks of the spectrum what a `LinearModel` has and no more, so that a
-    factorization need not find singular values.
     """
 
     uses_spectrum = True
 
     @property
     def regularizes(self) -> bool:
-        """By default a step gets the spectrum."""
+        """Whether a step asks of the spectrum what a `LinearModel` has and no more, so that a
+        factorization need not find singular values. By default it does not."""
         return False
 
     @abc.abstractmethod

@@ -50,7 +50,7 @@ def choices(problem: Problem) -> dict[str, Any]:
     """The arguments of `distgram.solve` for a problem of which nothing else is said."""
     periodic = problem.periods is not None and any(problem.periods)
     slabs = SLABS if _can_be_cut(problem) else None
-    points = _points(problem, HIDDEN)
+    points = _points(problem)
     moving = sum(points[t.name].count for t in problem.terms if fixed_count(t) is None)
     grow = Growth(round(MOST * moving), GROWTH)
     return {
@@ -81,11 +81,11 @@ def solved_with(setup: Setup) -> str:
     return "; ".join(said)
 
 
-def _points(problem: Problem, hidden: tuple[int, ...]) -> dict[str, Draw]:
+def _points(problem: Problem) -> dict[str, Draw]:
     """Points by term: inside as many as ROWS_PER_PARAMETER asks for; on each face of a boundary in
     up to two dimensions 2.5 times the square root of that, on one in more dimensions half of it."""
     d, periods = problem.dim, problem.periods or (None,) * problem.dim
-    sizes = [sum(2 if period else 1 for period in periods), *hidden, problem.outputs]
+    sizes = [sum(2 if period else 1 for period in periods), *HIDDEN, problem.outputs]
     parameters = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
     inside = [t for t in problem.terms if fixed_count(t) is None and not _on_boundary(t)]
     count = round(ROWS_PER_PARAMETER * parameters / max(len(inside), 1))

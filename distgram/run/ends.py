@@ -199,15 +199,15 @@ def of_step(state: State, moment: Moment, limits: Limits) -> str | None:
         return "target"
     waited = state.step - state.best_step
     at_floor = state.best_loss <= float(spectrum.floor)
-    if at_floor and waited >= min(FLOOR_STEPS, limits.most_patience):
+    if at_floor and waited >= min(FLOOR_STEPS, limits.stall_steps):
         return "precision floor"
-    creeps = state.step - state.fallen_step >= 10 * limits.most_patience
-    return "stalled" if waited >= limits.most_patience or creeps else None
+    creeps = state.step - state.fallen_step >= 10 * limits.stall_steps
+    return "stalled" if waited >= limits.stall_steps or creeps else None
 
 
 def of_budget(step: int, limits: Limits, seconds: float) -> str | None:
     """The budget that is spent, None: neither is. seconds: since the start, compilation too."""
-    if limits.most_steps is not None and step >= limits.most_steps:
+    if limits.max_steps is not None and step >= limits.max_steps:
         return "step budget"
     if limits.time_budget_s is not None and seconds >= limits.time_budget_s:
         return "time budget"
@@ -239,12 +239,14 @@ class Result:
     """How a run ended. Residuals are weighted mean squares, L2 errors rms over the reference.
 
     Of a run in time slabs they are those of all slabs so far: the residuals means over time.
-    `slabs` then tells how each of them ended. tolerance: what was asked for. unmoved: the terms
-    whose residual has not fallen. seconds_by_part: what the seconds of solving were
-    spent on. error_estimate: of the relative L2 error, made without a
-    solution (`run.estimate`). overfitted: the terms whose held-out residual has
-    parted from that on the points; unknown: estimates of coefficients by name. errors: the relative
-    L2 error of each of several outputs. modulo: the outputs that are determined up to a constant.
+    `slabs` then tells how each of them ended.
+
+    tolerance: the relative L2 error that was asked for. error_estimate: the estimate of it, made
+    without a solution (`run.estimate`). unmoved: the terms whose residual has not fallen.
+    overfitted: the terms whose held-out residual has parted from that on the points.
+    seconds_by_part: the seconds of solving by what they were spent on. unknown: estimates of
+    coefficients by name. errors: the relative L2 error of each of several outputs. modulo: the
+    outputs that are determined up to a constant.
     """
 
     problem: str

@@ -172,7 +172,8 @@ class Session:
     def best_row(self, measure: Measure, stage: Stage, state: State, moment: Moment) -> dict:
         """The row of the best parameters, which are the solution."""
         row = (moment.row or {}) | measure(state.best_theta, state.points, key_at(stage, state))
-        row |= {"error_estimate": self.estimate(measure, own_estimate(measure, state, row))}
+        moment.own = own_estimate(measure, state, row)
+        row |= {"error_estimate": self.estimate(measure, moment.own)}
         return row | {"overfitted": overfitted(state.alarm, row)}
 
     def end_slab(
@@ -181,7 +182,7 @@ class Session:
         """Note how a time slab, or the whole run, has ended; the row of its solution."""
         row, steps = self.best_row(measure, stage, state, moment), state.step - moment.begun
         growth = measure.growth(state.best_theta) if self.slabs else 1.0
-        error, size = self.error(measure, own_estimate(measure, state, row), growth)
+        error, size = self.error(measure, moment.own, growth)
         slab = slab_end(stage.problem, row, str(moment.reason), steps)
         self.slabs.append(slab | {"size": size, "error": error})
         if moment.reason in SLAB_ENDS and stage.slabs_left:

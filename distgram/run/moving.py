@@ -22,7 +22,7 @@ from distgram.rules.rule import Rule
 from distgram.run.clock import Clock
 from distgram.run.ends import Moment
 from distgram.run.stage import Stage
-from distgram.run.state import State, first_method_state, key_at
+from distgram.run.state import State, first_method_state, key_at, losses
 
 # The last word of a key, beside those of draws before the first step and of held-out points.
 PLACING = 2
@@ -46,11 +46,6 @@ class Moving:
         block = max(1, stage.plan.block)
         self._sights = [Sight(stage.mesh, term, block) for term in stage.terms]
         on_all = NamedSharding(stage.mesh, REPLICATED)
-
-        def losses(residual, thetas, points):
-            return residual.rows(thetas[0], points).losses(thetas)
-
-        self._losses: Any = jax.jit(losses, out_shardings=on_all)
         self._whitening: Any = jax.jit(self._triplets, out_shardings=on_all)
 
     def __call__(self, state: State, moment: Moment) -> State:
@@ -87,7 +82,7 @@ class Moving:
 
         points = tuple(self._moved(i, state, triplets) for i in range(len(stage.terms)))
         both = jnp.stack([state.theta, state.best_theta])
-        now, best = np.asarray(self._losses(stage.residual, both, points))
+        now, best = np.asarray(losses(stage.residual, both, points))
         rule = stage.setup.rule
         if rule.uses_spectrum:
             rule_state, warm = state.method

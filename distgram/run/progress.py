@@ -48,7 +48,7 @@ class ProgressLine:
 def row_in_words(row: dict[str, Any], limits: Limits) -> str:
     """A row of metrics as one line."""
     error, guess = row["relative_l2_error"], row["error_estimate"]
-    of = "" if limits.most_steps is None or "slab" in row else f"/{limits.most_steps}"
+    of = "" if limits.max_steps is None or "slab" in row else f"/{limits.max_steps}"
     here = f"slab {row['slab']}, " if "slab" in row else ""
     return (
         f"{here}step {row['step']}{of}  {row['seconds']:.1f} s  residual "

@@ -35,12 +35,12 @@ class Limits:
 
     Args:
         tolerance: estimate of the relative L2 error to end at.
-        steps: most steps; None: 300, and where a tolerance or a time budget is given no number of
-            steps ends a run. time_budget_s: most seconds from the start, compilation included.
+        steps: most steps; None: 300, or without limit where a tolerance or a time budget is given.
+        time_budget_s: most seconds from the start, compilation included.
         target_l2: absolute L2 error to end at. target_residual: mean square residual to end at.
-        patience: steps without progress after which a run has stalled; None: 100, and 400 where a
-            tolerance or a time budget is given and `steps` is not. So has one whose loss has not
-            fallen to a tenth in ten times as many.
+        patience: steps without progress after which a run has stalled; None: 100, or 400 where
+            nothing limits the steps. A run has also stalled once its loss has not fallen to a tenth
+            within ten times as many steps.
         min_decrease: relative decrease of the loss that counts as progress, in [0, 1).
     """
 
@@ -64,19 +64,19 @@ class Limits:
             require(good, self, name, "a finite number > 0, or none", UserError)
 
     @property
-    def most_steps(self) -> int | None:
+    def max_steps(self) -> int | None:
         """The number of steps that ends a run, or a time slab; None: there is none."""
         if self.steps is None and self.tolerance is None and self.time_budget_s is None:
             return DEFAULT_STEPS
         return self.steps
 
     @property
-    def most_patience(self) -> int:
+    def stall_steps(self) -> int:
         """The number of steps without progress after which a run has stalled: several excursions
         long where time, and no number of steps, is what a run may use."""
         if self.patience is not None:
             return self.patience
-        return DEFAULT_PATIENCE if self.most_steps is not None else 4 * DEFAULT_PATIENCE
+        return DEFAULT_PATIENCE if self.max_steps is not None else 4 * DEFAULT_PATIENCE
 
 
 @dataclass(frozen=True)

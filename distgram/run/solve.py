@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
+from jax.stages import Traced
 from jaxtyping import Array, Float
 
 from distgram.linalg.held_out import reconstruction_errors
@@ -17,7 +18,6 @@ from distgram.linalg.mesh import REPLICATED, replicate
 from distgram.linalg.precision import set_precision
 from distgram.linalg.rows import Objective, Points, Residual
 from distgram.linalg.spectrum import Spectrum, SpectrumSummary, no_spectrum
-from distgram.linalg.tsqr import TSQR
 from distgram.rules.baselines.baseline import Baseline
 from distgram.rules.rule import Rule, StepInfo
 from distgram.run.automatic import balance, solved_with
@@ -85,8 +85,8 @@ def objective_step(stage: Stage) -> Step:
     return step
 
 
-def compiled_step(stage: Stage, state: State) -> Step:
-    """The step of a stage, compiled for the shapes of a state.
+def traced_step(stage: Stage, state: State) -> Traced:
+    """The step of a stage, traced for the shapes of a state.
 
     Raises:
         RuleError: a step that does not keep the types of its state, or that cannot be traced.
@@ -95,7 +95,12 @@ def compiled_step(stage: Stage, state: State) -> Step:
     everywhere = NamedSharding(stage.mesh, REPLICATED)  # of each result a copy on every device
     step = jax.jit(make(stage), out_shardings=everywhere)
     first = stage.residual, state.theta, state.method, state.points
-    return trace(stage.setup.rule, step, *first).lower().compile()
+    return trace(stage.setup.rule, step, *first)
+
+
+def compiled_step(stage: Stage, state: State) -> Step:
+    """The same, compiled."""
+    return traced_step(stage, state).lower().compile()
 
 
 class Compiled(NamedTuple):
@@ -109,12 +114,13 @@ class Compiled(NamedTuple):
     @classmethod
     def of(cls, stage: Stage, state: State, clock: Clock) -> Compiled:
         """Compiled for the shapes of a state."""
-        step = compiled_step(stage, state)
+        traced = traced_step(stage, state)
+        step, triangle = traced.lower().compile(), traced.out_info[3].triangle
         measure, moving = Measure(stage), Moving(stage, clock)
         measure.compile(state.theta, state.points)
         moving.compile(state)
-        if getattr(stage.setup.rule, "regularizes", False) and stage.plan.name == TSQR.name:
-            completed_triangle(replicate(stage.mesh, np.zeros((stage.model.p + 1,) * 2)))
+        if triangle is not None:  # of a step that does without singular values
+            completed_triangle(replicate(stage.mesh, np.zeros(triangle.shape)))
         return cls(stage, step, measure, moving)
 
     def serving(self, stage: Stage) -> tuple[Step, Measure, Moving]:

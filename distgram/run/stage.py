@@ -135,8 +135,8 @@ class Stage:
         """The stage of the next time slab, which begins where the parameters θ of this one end."""
         frozen = (*self.frozen, np.asarray(theta))
         stage = build_stage(self.setup, self.mesh, self.growth, frozen, self.edges, self)
-        open_still = (guess for guess in self.guesses if guess.end > stage.interval[0])
-        return replace(stage, guesses=tuple(open_still))
+        later = (guess for guess in self.guesses if guess.end > stage.interval[0])
+        return replace(stage, guesses=tuple(later))
 
     def halved(self, theta: np.ndarray) -> Stage:
         """The stage of this time slab at half its length; it was left with the parameters θ."""

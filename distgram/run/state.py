@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from distgram.errors import CheckpointError
 from distgram.linalg.mesh import REPLICATED, pad, replicate, shard, unpad, whole
-from distgram.linalg.rows import Objective, Points
+from distgram.linalg.rows import Objective, Points, Residual
 from distgram.net.mlp import stretched
 from distgram.points.alarm import Alarm, quiet
 from distgram.rules.baselines.baseline import Baseline
@@ -91,6 +91,14 @@ def start(stage: Stage, before: State | None = None, old: Stage | None = None) -
     return State(theta, method, points, theta, step, *best, loss, unset, step, quiet_alarm, way)
 
 
+@jax.jit
+def losses(
+    residual: Residual, thetas: Float[Array, "t p"], points: tuple[Points, ...]
+) -> Float[Array, " t"]:
+    """Mean square residuals at several parameter vectors; compiled once for all time slabs."""
+    return residual.rows(thetas[0], points).losses(thetas)
+
+
 def _warm(
     stage: Stage, points: tuple[Points, ...], before: State, old: Stage
 ) -> Float[Array, " p"]:
@@ -106,7 +114,6 @@ def _warm(
     known = [before.best_theta, same_times(before.best_theta, *old.interval)]
     known += [same_times(*g) for g in stage.guesses if g.begin <= first and last <= g.end]
     thetas = jnp.stack([jnp.asarray(np.asarray(theta)) for theta in known])
-    losses = jax.jit(lambda system, thetas, p: system.rows(thetas[0], p).losses(thetas))
     found = np.asarray(losses(stage.residual, thetas, points))
     return thetas[int(np.argmin(np.where(np.isfinite(found), found, np.inf)))]
 

@@ -257,7 +257,7 @@ def test_the_reasons_of_one_process_are_its_own():
     assert agree("stalled", 2.0, 0, np.zeros(3), 5, 7.0) == ("stalled", 2.0, 0, 7.0)
     assert agree(None, 2.0, 0, np.zeros(3), 5).reason is None
     limits = Limits()
-    assert of_budget(limits.most_steps, limits, 0.0) == "step budget"
+    assert of_budget(limits.max_steps, limits, 0.0) == "step budget"
     assert of_budget(0, limits, 1e9) is None
     assert REASONS[-1] == "non-finite"  # what no other reason may hide
     assert gather([1.0, 2.0]).tolist() == [[1.0, 2.0]]
