@@ -17,7 +17,7 @@ from distgram.errors import ClusterError
 from distgram.store import storage
 from distgram.store.storage import Folder
 
-# As in distgram.store.folder and .checkpoint, whose imports take seconds.
+# As in distgram.store.folder, whose imports take seconds.
 CONFIG, CHECKPOINTS, SEAL, STOP = "config.toml", "checkpoints", "seal.json", "stop"
 NOT_BEGUN = 3  # exit code
 

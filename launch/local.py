@@ -12,8 +12,9 @@ import jax
 from jax.sharding import Mesh
 
 from distgram.config import trust
-from distgram.config.build import complete, setup
-from distgram.config.schema import Config, dump, files, load, problem_copy, relocated
+from distgram.config.build import setup, with_files_beside
+from distgram.config.saved import own_files
+from distgram.config.schema import Config, copy_files, dump, files, load, problem_copy, relocated
 from distgram.errors import CheckpointError, ConfigError, ProblemError, RunError, UserError
 from distgram.linalg.mesh import make_mesh
 from distgram.linalg.precision import set_precision
@@ -74,52 +75,63 @@ def start(
 ) -> Result:
     """Solve a config in a new run folder."""
     folder.check_new(run_dir, force)
-    mesh = prepare(config, devices).mesh
-    config = complete(config)
-    with new_folder(config, config, run_dir, devices, force) as own:
+    config, mesh = checked(config, devices)
+    with new_folder(config, config, run_dir, force) as own:
         return _solve(own, config, mesh, run_dir, False, watch, say)
 
 
+def checked(config: Config, devices: int | None) -> tuple[Config, Mesh]:
+    """A new run, built once for its errors: its config with all files that its problem needs, of
+    which the copies are tried as well, and its mesh.
+
+    Raises:
+        as `prepare`; ProblemError: the copies lack a file.
+    """
+    mesh = prepare(config, devices).mesh
+    config = with_files_beside(config)
+    if config.problem.file is not None:
+        _check_copies(config, devices)
+    return config, mesh
+
+
 @contextmanager
-def new_folder(
-    config: Config, written: Config, run_dir: Folder, devices: int | None, force: Force
-) -> Iterator[Config]:
+def new_folder(config: Config, written: Config, run_dir: Folder, force: Force) -> Iterator[Config]:
     """Make the folder of a new run, with copies of the files that `schema.files` names. Inside, no
     other job uses it. The config of the copies, which are what runs, from the first step on.
 
     Args:
-        config: of the user's files. written: what config.toml is to hold. devices: of `prepare`.
+        config: of the user's files. written: what config.toml is to hold.
 
     Raises:
-        as `folder.new`; ProblemError: the copies lack a file.
+        as `folder.new`.
     """
     place = storage.of(run_dir)
     texts = {name: storage.folder(source).read_bytes() for name, source in files(config).items()}
-    if config.problem.file is not None:
-        _check_copies(config, texts, devices)
     with folder.new(run_dir, dump(written), force):
         for name, text in texts.items():
             place.make((run_dir / name).parent)
             place.write(run_dir / name, text)
         own = relocated(config, {name: str(run_dir / name) for name in texts})
-        if own.problem.file is not None:
-            trust.remember(run_dir, own.problem.file)
-        yield own
+        program = own.problem.file
+        if program is not None:
+            trust.remember(run_dir, program)
+        try:
+            yield own
+        finally:
+            if program is not None:  # it may have written beside itself
+                trust.remember(run_dir, program)
 
 
-def _check_copies(config: Config, texts: dict[str, bytes], devices: int | None) -> None:
+def _check_copies(config: Config, devices: int | None) -> None:
     """Check that the copies of a problem's files are enough, before a folder is made or replaced.
 
     Raises:
         ProblemError: they are not.
     """
     with tempfile.TemporaryDirectory(prefix="distgram-copies-") as made:
-        for name, text in texts.items():
-            copy = Path(made) / name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(text)
+        copies = copy_files(config, Path(made))
         try:
-            prepare(relocated(config, {name: str(Path(made) / name) for name in texts}), devices)
+            prepare(relocated(config, {n: str(path) for n, path in copies.items()}), devices)
         except UserError as error:
             raise ProblemError(
                 f"{error} A run executes its own copy of {config.problem.file}: expected "
@@ -193,12 +205,6 @@ def resumed_config(
     if own.problem.file is not None:
         trust.check(run_dir, own.problem.file, trusted)
     return config, meta["devices"]
-
-
-def own_files(config: Config, run_dir: Folder) -> Config:
-    """The config of the copies that a run folder holds, which are what runs."""
-    copies = {name: run_dir / name for name in files(config)}
-    return relocated(config, {name: str(copy) for name, copy in copies.items() if copy.is_file()})
 
 
 def _key_of(name: str, config: Config) -> str:

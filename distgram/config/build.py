@@ -70,7 +70,7 @@ def _chosen(table: Any, key: str) -> Any:
     return None if table.described is None else build_object(table, key)
 
 
-def complete(config: Config) -> Config:
+def with_files_beside(config: Config) -> Config:
     """The config whose problem.files name all that its problem file needs of its own folder: what
     it named, where that is a folder what is in it, and what `setup` has seen it import and read."""
     problem = config.problem
@@ -97,24 +97,25 @@ def _problem_file(config: Config) -> Folder:
         return file
     for name in config.problem.files:
         if not (file.parent / name).exists():
-            there = [str(path.relative_to(file.parent)) for path in file.parent.iterdir()]
+            there = [path.name for path in file.parent.iterdir()]
             raise ProblemError(
                 f"problem.files: {name!r}: not found in {file.parent}: {nearest(name, there)}"
             )
     if isinstance(file, Path) or not config.problem.files:
         return file
-    return Path(_copied_here(str(file), tuple(config.problem.files)))
+    names = (file.name, *config.problem.files)
+    return _copied_here(tuple((name, (file.parent / name).read_bytes()) for name in names))
 
 
 @cache
-def _copied_here(file: str, names: tuple[str, ...]) -> str:
-    here, place = tempfile.mkdtemp(prefix="distgram-problem-"), storage.folder(file)
+def _copied_here(texts: tuple[tuple[str, bytes], ...]) -> Path:
+    """The first of some files, of which this process keeps copies until it ends."""
+    here = Path(tempfile.mkdtemp(prefix="distgram-problem-"))
     atexit.register(shutil.rmtree, here, ignore_errors=True)
-    for path in (place, *(place.parent / name for name in names)):
-        copy = Path(here) / path.relative_to(place.parent)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(path.read_bytes())
-    return str(Path(here) / place.name)
+    for name, text in texts:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_bytes(text)
+    return here / texts[0][0]
 
 
 def _problem(config: Config) -> Any:

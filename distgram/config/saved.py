@@ -88,7 +88,11 @@ def read_config(run_dir: Folder) -> Config:
     Raises:
         ConfigError: no config.toml in it.
     """
-    config = schema.load(run_dir / folder.CONFIG)
+    return own_files(schema.load(run_dir / folder.CONFIG), run_dir)
+
+
+def own_files(config: Config, run_dir: Folder) -> Config:
+    """The config of the copies that a run folder holds, which are what runs."""
     copies = {name: run_dir / name for name in schema.files(config)}
     return schema.relocated(config, {n: str(p) for n, p in copies.items() if p.is_file()})
 

@@ -174,6 +174,16 @@ def files(config: Config) -> dict[str, str]:
     return named
 
 
+def copy_files(config: Config, place: Path) -> dict[str, Path]:
+    """Copy the files a config names into a folder of this machine; the copies by their names."""
+    copies = {}
+    for name, source in files(config).items():
+        copies[name] = place / name
+        copies[name].parent.mkdir(parents=True, exist_ok=True)
+        copies[name].write_bytes(storage.folder(source).read_bytes())
+    return copies
+
+
 def problem_copy(config: Config) -> str:
     """The name that the copy of the problem file has in a run folder; '' where there is none."""
     file = config.problem.file

@@ -15,7 +15,7 @@ from jax import export
 from jax.flatten_util import ravel_pytree
 
 from distgram.config.saved import setup_of
-from distgram.config.schema import check, files, problem_copy
+from distgram.config.schema import check, copy_files, problem_copy
 from distgram.config.trust import check as check_trust
 from distgram.errors import ExportError
 from distgram.export import needed
@@ -25,7 +25,6 @@ from distgram.run.setup import Pose
 from distgram.run.slabs import Part
 from distgram.run.solution import Solution, solution_of
 from distgram.run.stage import build_model
-from distgram.store import storage
 
 MODEL, TENSORS = "model.json", "model.safetensors"
 ARTEFACT = "solution.jax"
@@ -70,10 +69,7 @@ def write_safetensors(solution: Solution, folder: Path) -> list[Path]:
     if config["problem"].get("file") is not None:
         checked = check({"problem": config["problem"]})
         config["problem"] = config["problem"] | {"file": problem_copy(checked)}
-        for name, source in files(checked).items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(storage.folder(source).read_bytes())
-            written.append(folder / name)
+        written += copy_files(checked, folder).values()
     problem = solution.problem
     about = {
         "distgram": version("distgram"),

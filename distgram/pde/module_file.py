@@ -15,7 +15,9 @@ import contextlib
 import hashlib
 import importlib
 import os
+import site
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,7 +46,14 @@ _BESIDE: dict[Path, set[Path]] = {}  # by folder: the modules that files of it h
 _READ: dict[Path, set[Path]] = {}  # by folder: files that it has read
 _reading: Path | None = None  # the folder of the file that is executed now
 _HOME = threading.RLock()
-_PACKAGE = Path(__file__).parents[1]
+# Where modules and files are that are none of a user's, though the folder may be below the user's.
+_LIBRARIES = {
+    Path(place)
+    for place in (
+        *(sys.prefix, sys.base_prefix, site.getusersitepackages()),
+        *sysconfig.get_paths().values(),
+    )
+} | {Path(__file__).parents[1]}
 
 
 class _Source(SourceLoader):
@@ -147,12 +156,10 @@ def _files_of(name: tuple[str, ...], folder: Path) -> Iterator[Path]:
     origin = getattr(sys.modules.get(name[0] if name else ""), "__file__", None)
     if origin is not None and not any(Path(origin).is_relative_to(f) for f in (folder, *_BESIDE)):
         return  # a library, which a file beside does not hide
-    if folder.joinpath(*name[:1]) == _PACKAGE:
-        return
     for length in range(1, len(name) + 1):
         path = folder.joinpath(*name[:length])
         for file in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-            if file.is_file():
+            if file.is_file() and not _is_library(file):
                 yield file
 
 
@@ -204,18 +211,24 @@ def _loaded(folder: Path) -> dict[str, Path]:
     found = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.startswith(f"{folder}{os.sep}"):
+        inside = isinstance(file, str) and file.startswith(f"{folder}{os.sep}")
+        if isinstance(file, str) and inside and not _is_library(Path(file)):
             path = folder.joinpath(*name.split("."))
             if file in (f"{path}.py", str(path / "__init__.py")):
                 found[name] = Path(file)
     return found
 
 
+def _is_library(path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in _LIBRARIES)
+
+
 def _finder(path: str) -> FileFinder:
     """Finds the modules in a folder that files are loaded from, and in its packages."""
-    if not any(Path(path).is_relative_to(folder) for folder in _BESIDE):
+    beside = any(Path(path).is_relative_to(folder) for folder in _BESIDE)
+    if not beside or _is_library(Path(path)):
         raise ImportError("another folder")
-    return FileFinder(path, (_Source, [".py"]), (ExtensionFileLoader, EXTENSION_SUFFIXES))
+    return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Source, [".py"]))
 
 
 def _note_reading(event: str, args: tuple[Any, ...]) -> None:
@@ -226,8 +239,7 @@ def _note_reading(event: str, args: tuple[Any, ...]) -> None:
         return
     with suppress(ValueError):
         path = Path(os.path.abspath(os.fsdecode(args[0])))
-        libraries = path.is_relative_to(sys.prefix) or path.is_relative_to(_PACKAGE)
-        if path.is_relative_to(_reading) and not libraries:
+        if path.is_relative_to(_reading) and not _is_library(path):
             _READ.setdefault(_reading, set()).add(path)
 
 

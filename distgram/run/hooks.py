@@ -260,7 +260,7 @@ class Measuring:
         row |= self.measure(state.theta, state.points, key_at(stage, state))
         moment.own = own_estimate(self.measure, state, row)
         row["error_estimate"] = self.session.estimate(self.measure, moment.own)
-        complete(moment)
+        find_spectrum(moment)
         row |= step_values(moment)
         if stage.setup.slabs:
             row["slab"] = moment.slab + 1
@@ -297,7 +297,7 @@ class Recording:
             session.listener.row(moment.row)
         first = state.step - moment.begun == 1
         if moment.reason or first or state.step % setup.schedule.spectra_every == 0:
-            complete(moment)
+            find_spectrum(moment)
             info, seen = moment.info, moment.spectrum
             if info is not None and seen is not None and seen.singular_values.size:
                 record = SpectrumRecord(
@@ -338,7 +338,7 @@ def own_estimate(measure: Measure, state: State, row: dict[str, Any]) -> float |
     return estimate(state.way, measure.compared, row["heldout_residual"] ** 0.5)
 
 
-def complete(moment: Moment) -> None:
+def find_spectrum(moment: Moment) -> None:
     """Find the singular values of the step, and the rank of its cutoff, where it did without."""
     info, seen = moment.info, moment.spectrum
     if info is None or seen is None or seen.triangle is None:

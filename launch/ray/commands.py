@@ -93,7 +93,6 @@ def submit(
     from distgram_launch.ray import jobs
     from distgram_launch.ray.client import cluster
 
-    from distgram.config.build import complete
     from distgram.config.schema import load
     from distgram.config.trust import check_given
 
@@ -109,9 +108,9 @@ def submit(
         tensorboard=tensorboard,
     )
     job.request()
-    local.prepare(checked, 1)
+    checked, _ = local.checked(checked, 1)
     with cluster(address) as client:
-        print(jobs.submit(client, job, complete(checked)))
+        print(jobs.submit(client, job, checked))
 
 
 @app.command(RESUME, hidden=True)

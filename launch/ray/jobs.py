@@ -26,9 +26,8 @@ from pydantic import BaseModel, ValidationError
 
 import distgram
 from distgram.config.errors import sentence
-from distgram.config.schema import Config, RunTable, check, dump, files, relocated
+from distgram.config.schema import Config, RunTable, check, copy_files, dump, relocated
 from distgram.errors import ClusterError, ConfigError, StorageError
-from distgram.store import storage
 
 if TYPE_CHECKING:
     from distgram_launch.ray.cluster import Request
@@ -81,11 +80,8 @@ class Job(BaseModel, frozen=True):
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             if config is not None:
-                sources = files(config)
-                for name, source in sources.items():
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / name).write_bytes(storage.folder(source).read_bytes())
-                text = tomli_w.dumps(dump(relocated(config, {name: name for name in sources})))
+                names = copy_files(config, folder)
+                text = tomli_w.dumps(dump(relocated(config, {name: name for name in names})))
                 (folder / f"{self.config}.toml").write_text(text, encoding="utf-8")
             for package in PACKAGES if self.package else ():
                 ignore = shutil.ignore_patterns("__pycache__")

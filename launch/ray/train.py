@@ -29,7 +29,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 from ray.train.v2.jax import JaxConfig, JaxTrainer
 from ray.util.queue import Queue
 
-from distgram.config.build import complete
+from distgram.config.saved import own_files
 from distgram.config.schema import Config, check, dump, files, relocated
 from distgram.errors import ClusterError, ProblemError
 from distgram.run.ends import Result
@@ -57,13 +57,11 @@ def start(
         ClusterError: the request cannot be met, or the run was lost for good; what `assemble` does.
     """
     run_folder.check_new(run_dir, force)
-    config = _checked(config, request)
+    config = _checked(config, request, new=True)
     # the hosts need not have the user's files, nor later jobs
     written = relocated(config, {name: str(run_dir / name) for name in files(config)})
     with joined(request, say):
-        take_variables(request.env_file)  # the problem may need them, and is built here too
-        jax.config.update("jax_platforms", "cpu")
-        with local.new_folder(config, written, run_dir, 1, force):
+        with local.new_folder(config, written, run_dir, force):
             return _run(written, run_dir, request, watch, say, -1)
 
 
@@ -73,17 +71,18 @@ def resume(config: Config, run_dir: Folder, request: Request, watch: Watch, say:
     Raises:
         as `start`.
     """
-    config = _checked(local.own_files(config, run_dir), request)
+    config = own_files(config, run_dir)
+    _checked(config, request, new=False)
     with joined(request, say):
         run_folder.clear_stop(run_dir)
         saved = int(checkpoint.newest(run_dir / run_folder.CHECKPOINTS).name)
         return _run(config, run_dir, request, watch, say, saved)
 
 
-def _checked(config: Config, request: Request) -> Config:
-    """The config with all files that its problem needs: the run is built once, for its errors,
-    before there is a cluster. In a process of its own: that of the driver is to start one, by
-    forking, which does not go with the threads of jax.
+def _checked(config: Config, request: Request, new: bool) -> Config:
+    """The config, of a new run with all files that its problem needs: the run is built once, for
+    its errors, before there is a cluster. In a process of its own: that of the driver is to start
+    one, by forking, which does not go with the threads of jax.
 
     Raises:
         what `local.prepare` raises; ProblemError: the process does not survive it.
@@ -91,7 +90,7 @@ def _checked(config: Config, request: Request) -> Config:
     request.scaling()
     with ProcessPoolExecutor(1, get_context("spawn")) as child:
         try:
-            return check(child.submit(_prepared, dump(config), request.env_file).result())
+            return check(child.submit(_prepared, dump(config), request.env_file, new).result())
         except BrokenProcessPool as error:
             raise ProblemError(
                 f"problem {config.problem.name or config.problem.file!r}: the process that built "
@@ -100,14 +99,17 @@ def _checked(config: Config, request: Request) -> Config:
             ) from error
 
 
-def _prepared(tree: dict[str, Any], env_file: str | None) -> dict[str, Any]:
-    """The tables of a config, checked, with problem.files complete. Accelerators are left to the
-    workers."""
+def _prepared(tree: dict[str, Any], env_file: str | None, new: bool) -> dict[str, Any]:
+    """The tables of a config, checked, of a new run with problem.files complete. Accelerators are
+    left to the workers."""
     take_variables(env_file)
     jax.config.update("jax_platforms", "cpu")
     config = check(tree)
-    local.prepare(config, 1)
-    return dump(complete(config))
+    if new:
+        config, _ = local.checked(config, 1)
+    else:
+        local.prepare(config, 1)
+    return dump(config)
 
 
 def _run(

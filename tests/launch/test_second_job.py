@@ -48,6 +48,24 @@ def test_a_live_run_is_named_before_there_is_a_cluster(folder, no_cluster, monke
     assert (run / "config.toml").is_file()
 
 
+# A problem whose operator reads a file, which is seen by no one while the program is executed.
+LATE = """
+from pathlib import Path
+import distgram as dg
+
+square = dg.Box((0, 0), (1, 1))
+
+
+def scaled(u):
+    k = float((Path(__file__).parent / "late.txt").read_text())
+    return lambda x: k * dg.laplacian(u)(x)
+
+
+terms = {"interior": dg.Term(scaled, 1.0, square), "boundary": dg.Dirichlet(0.0, square.boundary)}
+problem = dg.Problem(square, terms)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "words"),
@@ -59,7 +77,8 @@ def test_a_live_run_is_named_before_there_is_a_cluster(folder, no_cluster, monke
         (("--set", "problem={file='mine.py'}"), ["mine.py", "ZeroDivisionError", "line 2"]),
         (("--set", "problem={file='ends.py'}"), ["ends.py", "ended at once"]),
         (("--set", "model.hidden=[1000000000]"), ["model.hidden"]),
-        (("--set", "problem={file='late.py',files=['k.csv']}"), ["'k.csv'", "problem.files"]),
+        (("--set", "problem={file='mine2.py',files=['k.csv']}"), ["'k.csv'", "problem.files"]),
+        (("--set", "problem={file='late.py'}"), ["late.txt", "its own copy", "problem.files"]),
         (("--tpu", "v6e", "--topology", "4x4", "--workers", 3), ["TPU v6e"]),
     ],
 )
@@ -68,7 +87,9 @@ def test_another_mistake_is_named_before_there_is_a_cluster(folder, no_cluster, 
     folder.write("there/thesis.txt", "all of it")
     folder.write("mine.py", "\n1 / 0\n")
     folder.write("ends.py", "import os\nos._exit(0)\n")
-    folder.write("late.py", "from distgram.pde.problems.laplace2d import laplace2d as problem\n")
+    folder.write("mine2.py", "from distgram.pde.problems.laplace2d import laplace2d as problem\n")
+    folder.write("late.py", LATE)
+    folder.write("late.txt", "2.0")
     config = folder.write("tiny.toml", TINY)
     given = [folder.path / o if o in ("there", "a[b") else o for o in options]
     out = () if "--out" in options else ("--out", folder.path / "run")

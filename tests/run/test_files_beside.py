@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cli_runs import TINY, Ended, Folder, metrics
 
 import distgram
 from distgram.config.schema import load
+from distgram.pde import module_file
 from distgram.store.checkpoint import newest, read_thetas
 
 # -(k u')' = 1 with k = 1 + x², of whatever the folder holds.
@@ -97,6 +99,24 @@ def below(path: Path) -> set[str]:
 def theta(run: Path) -> np.ndarray:
     """The parameters of the newest checkpoint."""
     return read_thetas(newest(run / "checkpoints"))[-1]
+
+
+def test_a_library_below_the_folder_is_not_beside_the_file(monkeypatch):
+    """As of a problem file in the root of a checkout, or beside a virtual environment."""
+    root = Path(distgram.__path__[0]).parent
+    monkeypatch.setitem(module_file._BESIDE, root, set())
+    assert not any(name.startswith("distgram") for name in module_file._loaded(root))
+    monkeypatch.delitem(sys.modules, "distgram")
+    assert list(module_file._files_of(("distgram", "pde"), root)) == []
+    with pytest.raises(ImportError):
+        module_file._finder(str(root / "distgram" / "pde"))
+
+
+def test_a_program_that_writes_beside_itself_stays_ones_own(folder):
+    top = "(Path(__file__).parent / 'cache.txt').write_text('found')"
+    assert solve(folder, {"top": top, "before": f"global k; {PARABOLA}"}, {}).code == 0
+    assert (folder.path / "run" / "problem" / "cache.txt").is_file()
+    assert folder.call("resume", folder.path / "run", "--set", "run.steps=8").code == 0
 
 
 @pytest.mark.slow
