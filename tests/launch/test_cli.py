@@ -81,6 +81,11 @@ def helmholtz(tmp_path_factory) -> Folder:
     return folder
 
 
+def test_the_help_of_submit_says_who_sees_a_variable(folder):
+    words = folder.call("submit", "--help").out.replace("│", " ").split()
+    assert "for secrets give --env-file" in " ".join(words)
+
+
 def test_help_is_fast_because_it_imports_no_jax():
     code = "import sys, distgram_launch.cli, distgram; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
